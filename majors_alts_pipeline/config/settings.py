@@ -1,0 +1,324 @@
+"""Typed, frozen settings. Values live in ``default.yaml`` only; here are their types, units and bounds.
+
+A user's YAML is merged over the defaults block by block. An unknown key, a block in the wrong place, a value
+out of bounds or a rule that could never fire is an error that names the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; the message names the key and the remedy."""
+
+
+class Section(BaseModel):
+    """A frozen block of settings that accepts no unknown key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Days = Annotated[int, Field(ge=1)]
+Severity = Literal["ERROR", "WARN", "OFF"]
+
+
+class LakeSettings(Section):
+    """Where tables and columns of the lake are found, and which assets are the majors."""
+
+    tables: dict[str, str] = Field(description="contract table name -> table name in the lake, where they differ")
+    columns: dict[str, dict[str, str]] = Field(description="contract table -> {contract column -> lake column}")
+    majors: tuple[str, str] = Field(description="asset ids of the long leg; the first is BTC, the second ETH")
+    price_carry_days: int = Field(ge=0, le=30, description="days a missing price is carried before the asset is dead")
+    marketcap_max_age_days: Days = Field(description="oldest market cap carried as-of at constant supply")
+    funding_prints_per_day: int = Field(ge=1, le=24, description="prints per day assumed where only one is known")
+    funding_on_unit_break: Literal["error", "rescale"] = Field(description="rows that look like percent")
+
+
+class QualitySettings(Section):
+    """Thresholds and severities of the lake checks."""
+
+    severity: dict[str, Severity] = Field(description="check name -> ERROR (blocks), WARN or OFF")
+    stale_run_days: Days = Field(description="identical closes in a row that count as a stale feed")
+    spike_return: Positive = Field(description="|return| of a jump that reverts next day, decimal")
+    spike_revert_fraction: Fraction = Field(description="share of the jump taken back the next day")
+    supply_jump: Positive = Field(description="|log change| of implied supply between observations")
+    cap_price_jump: Positive = Field(description="|log price change| that must be seen in the cap too")
+    funding_cap_per_day: Positive = Field(description="largest |funding| per day a venue allows, decimal")
+    funding_cap_per_print: Positive = Field(description="largest |funding| of one print, decimal")
+    funding_percent_ratio: Positive = Field(description="row magnitude against the asset's own median that marks percent")
+    frozen_feed_days: int = Field(ge=0, description="newest day may be at most this many days before the expected day")
+    clock_shift_correlation: Fraction = Field(description="lagged cross-correlation that marks a shifted clock")
+    redenomination_ratio: Positive = Field(description="one-day price ratio (or its inverse) that marks a redenomination")
+
+
+class UniverseSettings(Section):
+    """Who may be held."""
+
+    min_age_days: Days
+    min_adv_usd: NonNegative = Field(description="USD per day, trailing median")
+    adv_window_days: Days
+    adv_min_obs: Days
+    min_marketcap_usd: NonNegative
+    require_marketcap: bool = Field(description="an alt without a known market cap is excluded")
+    require_shortable: bool = Field(description="an alt that the lake says cannot be shorted is excluded")
+    excluded: dict[str, tuple[str, ...]] = Field(description="kind (stable, wrapped, ...) -> asset ids")
+    detector_window_days: Days
+    detector_min_obs: Days
+    peg_max_daily_vol: Positive = Field(description="decimal per day; below it and near one USD it is a peg")
+    peg_band: Positive = Field(description="median |price - 1| below it counts as near one USD")
+    tracks_max_error: Positive = Field(description="decimal per day; tracking error below it is a wrapped token")
+    tracks_beta_band: Positive = Field(description="|beta - 1| of a wrapped token")
+    flag_contradiction_return: Positive = Field(description="|daily return| that contradicts a stable flag")
+
+
+class FeatureSettings(Section):
+    """Windows of the regime features."""
+
+    z_window_days: Days
+    z_min_obs: Days
+    min_assets: int = Field(ge=1, description="assets needed before a cross-sectional feature exists")
+    enabled: tuple[str, ...] = Field(min_length=1)
+
+
+class BetaSettings(Section):
+    """Rolling two-factor ridge."""
+
+    window_days: Days
+    min_obs: Days
+    ridge: NonNegative = Field(description="penalty as a multiple of the factors' mean variance in the window")
+    winsor_probability: Fraction = Field(description="chi-square(3) probability beyond which a day is drawn in")
+    vasicek: bool
+    vasicek_min_assets: int = Field(ge=2)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_obs > self.window_days:
+            raise ValueError(f"min_obs {self.min_obs} > window_days {self.window_days}: no beta could ever exist")
+        return self
+
+
+class BasketSettings(Section):
+    """The majors-alts book."""
+
+    mode: Literal["dual_beta", "btc_beta", "dollar"]
+    n_alts: int = Field(ge=1)
+    min_alts: int = Field(ge=1)
+    rank_by: Literal["adv", "marketcap"]
+    short_gross: Positive = Field(description="absolute weight of the alt leg, fraction of NAV")
+    gross_max: Positive
+    net_min: float
+    net_max: float
+    alt_weight_max: Fraction = Field(description="per-name cap, fraction of NAV")
+    beta_tolerance: NonNegative = Field(description="|book beta| allowed to each factor")
+    adv_share_max: Positive = Field(description="largest position as a share of the asset's daily volume")
+    turnover_max: Positive = Field(description="sum |change of target weight| per day, fraction of NAV")
+    turnover_penalty: NonNegative = Field(description="price of squared weight change beside squared distance to the prior")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_alts > self.n_alts:
+            raise ValueError(f"min_alts {self.min_alts} > n_alts {self.n_alts}: the book could never be built")
+        if self.alt_weight_max * self.min_alts < self.short_gross:
+            raise ValueError(
+                f"alt_weight_max {self.alt_weight_max} x min_alts {self.min_alts} < short_gross {self.short_gross}: "
+                "the short leg could never be filled; raise alt_weight_max or min_alts"
+            )
+        if self.net_min > self.net_max:
+            raise ValueError(f"net_min {self.net_min} > net_max {self.net_max}")
+        if self.gross_max < self.short_gross:
+            raise ValueError(f"gross_max {self.gross_max} < short_gross {self.short_gross}")
+        return self
+
+
+class RegimeGrid(Section):
+    """Candidates of the walk-forward choice: the Cartesian product of these lists, candidate 0 = defaults."""
+
+    weight_schemes: tuple[str, ...] = Field(min_length=1)
+    smoothing_days: tuple[int, ...] = Field(min_length=1)
+    enter: tuple[float, ...] = Field(min_length=1)
+    exit_ratio: tuple[float, ...] = Field(min_length=1, description="exit threshold / enter threshold, in [0, 1)")
+    min_dwell_days: tuple[int, ...] = Field(min_length=1)
+
+
+class RegimeSettings(Section):
+    """Composite score, thresholds, and their walk-forward choice."""
+
+    method: Literal["composite"]
+    weight_schemes: dict[str, dict[str, NonNegative]] = Field(description="scheme -> feature -> weight (sign is the feature's)")
+    default_scheme: str
+    z_cap: Positive = Field(description="|z| beyond which a feature counts no more; stated, not hidden")
+    smoothing_days: Days = Field(description="trailing mean of the score")
+    enter: Positive = Field(description="score at which a label is entered (negative side mirrored)")
+    exit_ratio: float = Field(ge=0, lt=1, description="exit threshold / enter threshold")
+    min_dwell_days: Days
+    refit: Literal["month", "quarter"] = Field(description="calendar refit dates: first day of each")
+    min_train_days: Days
+    label_horizon_days: Days = Field(description="forward return of the book that judges a decision")
+    switch_cost: NonNegative = Field(description="cost of turning the book on or off in the training objective, decimal of NAV")
+    exposure: dict[str, Fraction] = Field(description="label -> share of the book held")
+    grid: RegimeGrid
+
+
+class CostSettings(Section):
+    """Costs in decimal of traded notional."""
+
+    taker_fee: NonNegative
+    maker_fee: float = Field(ge=-0.001)
+    maker_share: Fraction
+    spread_window_days: Days
+    spread_min_obs: Days
+    spread_default: NonNegative = Field(description="full spread where EDGE cannot be computed")
+    spread_min: NonNegative
+    spread_max: NonNegative
+    impact_coefficient: NonNegative = Field(description="Y of Y x daily vol x sqrt(traded / daily volume)")
+    impact_vol_window_days: Days
+    adv_missing_participation: Positive = Field(description="share of daily volume assumed where volume is unknown")
+    exit_haircut: Fraction = Field(description="loss on the last price when a position is closed for want of a price")
+    missing_funding_annual: NonNegative = Field(description="stand-in charge where funding is missing, decimal per year")
+
+
+class StopSettings(Section):
+    """Stops decided on a close and filled at the next tradable close; null = off."""
+
+    fixed: Annotated[float, Field(gt=0, lt=1)] | None = Field(description="loss of a position since entry, decimal")
+    trailing: Annotated[float, Field(gt=0, lt=1)] | None = Field(description="give-back from the best price since entry")
+    time_days: Days | None = Field(description="days after which a losing position is closed")
+
+
+class BacktestSettings(Section):
+    """The accounts."""
+
+    capital_usd: Positive
+    execution_lag_days: int = Field(ge=0, le=10)
+    rebalance: Literal["daily", "week", "month"]
+    band: NonNegative = Field(description="sum |drift| / target gross beyond which the book is rebalanced early; 0 = off")
+    vol_target: Positive | None = Field(description="decimal per year; null = off")
+    vol_window_days: Days
+    vol_min_obs: Days
+    multiplier_max: Positive
+    alt_index_n: int = Field(ge=1)
+    random_paths: int = Field(ge=1)
+    seed: int
+    stops: StopSettings
+
+
+class EvaluationSettings(Section):
+    """Inference and report."""
+
+    bootstrap_reps: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+    seed: int
+    rolling_window_days: Days
+    red_flag_sharpe: Positive = Field(description="|Sharpe| above it is a red flag")
+
+
+class Settings(Section):
+    """Everything a study depends on besides the lake and the code."""
+
+    lake: LakeSettings
+    quality: QualitySettings
+    universe: UniverseSettings
+    features: FeatureSettings
+    betas: BetaSettings
+    basket: BasketSettings
+    regime: RegimeSettings
+    costs: CostSettings
+    backtest: BacktestSettings
+    evaluation: EvaluationSettings
+
+    @model_validator(mode="after")
+    def _cross_checks(self) -> Self:
+        known = set(self.features.enabled)
+        for scheme, weights in self.regime.weight_schemes.items():
+            for feature in set(weights) - known:
+                raise ValueError(f"regime.weight_schemes.{scheme}: {feature!r} is not in features.enabled")
+            if sum(weights.values()) <= 0:
+                raise ValueError(f"regime.weight_schemes.{scheme}: all weights are 0, the score could never exist")
+        for scheme in {self.regime.default_scheme, *self.regime.grid.weight_schemes} - set(self.regime.weight_schemes):
+            raise ValueError(f"regime: scheme {scheme!r} is not one of regime.weight_schemes")
+        if set(self.regime.exposure) != {"RISK_ON_MAJORS", "BALANCED", "RISK_ON_ALTS"}:
+            raise ValueError("regime.exposure needs exactly RISK_ON_MAJORS, BALANCED and RISK_ON_ALTS")
+        if self.regime.enter > self.regime.z_cap:
+            raise ValueError("regime.enter > regime.z_cap: the score can never reach it, so the rule never fires")
+        for enter in self.regime.grid.enter:
+            if not 0 < enter <= self.regime.z_cap:
+                raise ValueError(f"regime.grid.enter {enter}: must lie in (0, regime.z_cap], else it never fires")
+        for ratio in self.regime.grid.exit_ratio:
+            if not 0 <= ratio < 1:
+                raise ValueError(f"regime.grid.exit_ratio {ratio}: must lie in [0, 1)")
+        if self.costs.spread_min > self.costs.spread_max:
+            raise ValueError("costs.spread_min > costs.spread_max")
+        for name, minimum, window in (
+            ("features.z", self.features.z_min_obs, self.features.z_window_days),
+            ("universe.adv", self.universe.adv_min_obs, self.universe.adv_window_days),
+            ("universe.detector", self.universe.detector_min_obs, self.universe.detector_window_days),
+            ("costs.spread", self.costs.spread_min_obs, self.costs.spread_window_days),
+            ("backtest.vol", self.backtest.vol_min_obs, self.backtest.vol_window_days),
+        ):
+            if minimum > window:
+                raise ValueError(f"{name}: minimum observations {minimum} > window {window}: it would never exist")
+        return self
+
+    def digest(self, sections: tuple[str, ...] | None = None) -> str:
+        """12 hex digits identifying the values of `sections` (all by default)."""
+        dumped = self.model_dump(mode="json", include=set(sections) if sections else None)
+        return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@cache
+def _default_yaml() -> dict[str, Any]:
+    text = (files("majors_alts_pipeline.config") / "default.yaml").read_text()
+    return yaml.safe_load(text)
+
+
+_REPLACED_WHOLE = {("lake", "tables"), ("lake", "columns"), ("regime", "weight_schemes"), ("regime", "exposure")}
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        here = (*path, str(key))
+        both_blocks = isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+        merged[key] = _merge(base[key], value, here) if both_blocks and here not in _REPLACED_WHOLE else value
+    return merged
+
+
+def load_settings(path: Path | str | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Defaults, merged with the YAML at `path`, merged with `overrides` (nested mappings).
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown or misplaced, or a value is impossible.
+    """
+    raw: Mapping[str, Any] = _default_yaml()
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text())
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"configuration {path}: {error}") from error
+        if loaded is not None and not isinstance(loaded, Mapping):
+            raise ConfigError(f"configuration {path}: expected blocks of settings, found {type(loaded).__name__}")
+        raw = _merge(raw, loaded or {})
+    if overrides:
+        raw = _merge(raw, overrides)
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "settings"
+            hint = " (unknown key: check its spelling and its block)" if problem["type"] == "extra_forbidden" else ""
+            lines.append(f"  {where}: {problem['msg']}{hint}")
+        raise ConfigError(f"configuration {path or 'defaults'} cannot be used:\n" + "\n".join(lines)) from error

@@ -1,0 +1,2 @@
+"""Array tools shared by the stages: dense (days x assets) panels and windowed sums that do not depend on
+where the loaded range starts."""

@@ -1,0 +1,156 @@
+"""The stages as data: what each reads, how far it looks back, which settings it depends on, what computes it.
+
+This is the pure half of the orchestration: Dagster builds its assets and partition mappings from `STAGES`,
+`majors_alts_pipeline.chain` runs the same functions in memory. A stage function has the signature::
+
+    compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]
+
+`inputs[name]` holds the rows of that table from `window.start - lookback` (or from the beginning, for
+`INCEPTION`) to `window.end - lag`. The result holds one frame per table of the stage with the rows of `window`
+only. The first stage reads the lake instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from majors_alts_pipeline.config import Settings
+
+INCEPTION = -1
+"""Look-back meaning: every day from the first day of the lake."""
+
+Lookback = int | Callable[[Settings], int]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A table a stage reads.
+
+    Attributes:
+        table: name of the table.
+        lookback: days before the window that are needed, or `INCEPTION`; may depend on the settings.
+        lag: 0 when the window's own days are read, 1 for the stage's own previous day.
+    """
+
+    table: str
+    lookback: Lookback
+    lag: int = 0
+
+    def days(self, settings: Settings) -> int:
+        """Look-back in days, or `INCEPTION`."""
+        return self.lookback if isinstance(self.lookback, int) else self.lookback(settings)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the chain.
+
+    Attributes:
+        name: name of the stage and of its first table.
+        tables: tables it writes.
+        inputs: tables it reads, empty for the panel.
+        sections: settings sections it reads itself (those of its ancestors are added by `all_sections`).
+        function: ``module:function``, imported only when the stage runs.
+        title: one line for people.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    sections: tuple[str, ...]
+    function: str
+    title: str
+    group: str = field(default="core")
+
+    @property
+    def carries_state(self) -> bool:
+        """Whether a day needs the stage's own previous day."""
+        return any(item.table in self.tables for item in self.inputs)
+
+    def compute(self, *args: Any) -> dict[str, Any]:
+        """Run the stage's function."""
+        module, name = self.function.split(":")
+        return getattr(import_module(module), name)(*args)
+
+
+def _beta_lookback(settings: Settings) -> int:
+    return 2 * settings.betas.window_days + 1
+
+
+def _universe_lookback(settings: Settings) -> int:
+    return max(settings.universe.adv_window_days, settings.universe.detector_window_days) + 1
+
+
+def _feature_lookback(settings: Settings) -> int:
+    return settings.features.z_window_days + 60
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "panel", ("panel",), (), ("lake", "quality"), "majors_alts_pipeline.lake.panel:compute",
+        "Read-only lake load: normalised, quality-flagged daily facts",
+    ),
+    Stage(
+        "universe", ("universe",), (Input("panel", _universe_lookback),), ("lake", "universe"),
+        "majors_alts_pipeline.universe.stage:compute", "Point-in-time universe: who could be held, and why not",
+    ),
+    Stage(
+        "features", ("features",), (Input("panel", _feature_lookback), Input("universe", _feature_lookback)),
+        ("lake", "features"), "majors_alts_pipeline.features.stage:compute", "Regime features, raw and z-scored",
+    ),
+    Stage(
+        "betas", ("betas",), (Input("panel", _beta_lookback), Input("universe", 0)), ("lake", "betas"),
+        "majors_alts_pipeline.betas.stage:compute", "Two-factor rolling ridge betas",
+    ),
+    Stage(
+        "basket", ("basket",),
+        (Input("universe", 0), Input("betas", 0), Input("basket", 1, lag=1)),
+        ("lake", "basket", "backtest"), "majors_alts_pipeline.basket.stage:compute",
+        "The majors-alts book: dual-beta-neutral target weights",
+    ),
+    Stage(
+        "regime_model", ("regime_model",),
+        (Input("features", INCEPTION), Input("basket", INCEPTION), Input("panel", INCEPTION)),
+        ("lake", "regime", "backtest"), "majors_alts_pipeline.regime.stage:compute_model",
+        "Walk-forward choice of weights and thresholds, every candidate recorded",
+    ),
+    Stage(
+        "regime", ("regime",), (Input("features", INCEPTION), Input("regime_model", INCEPTION)),
+        ("lake", "regime"), "majors_alts_pipeline.regime.stage:compute", "Regime label of the day",
+    ),
+    Stage(
+        "backtest", ("backtest", "positions"),
+        (Input("panel", INCEPTION), Input("universe", INCEPTION), Input("betas", INCEPTION),
+         Input("basket", INCEPTION), Input("regime", INCEPTION)),
+        ("lake", "costs", "backtest", "regime"), "majors_alts_pipeline.backtest.stage:compute",
+        "One continuous account per strategy and baseline",
+    ),
+    Stage(
+        "kpis", ("kpis",), (Input("backtest", INCEPTION),), ("lake", "backtest"),
+        "majors_alts_pipeline.evaluation.stage:compute", "Performance from inception, as known each day",
+    ),
+)
+
+STAGE_OF_TABLE: dict[str, Stage] = {table: stage for stage in STAGES for table in stage.tables}
+
+
+def ancestors(stage: Stage) -> list[Stage]:
+    """The stages `stage` depends on, itself included, in chain order."""
+    wanted = {stage.name}
+    for candidate in reversed(STAGES):
+        if candidate.name in wanted:
+            wanted.update(STAGE_OF_TABLE[item.table].name for item in candidate.inputs)
+    return [candidate for candidate in STAGES if candidate.name in wanted]
+
+
+def all_sections(stage: Stage) -> tuple[str, ...]:
+    """Settings sections that can change the stage's rows: its own and its ancestors'."""
+    return tuple(sorted({section for item in ancestors(stage) for section in item.sections}))
+
+
+def stages_in_order() -> Mapping[str, Stage]:
+    """Name to stage, in chain order."""
+    return {stage.name: stage for stage in STAGES}
