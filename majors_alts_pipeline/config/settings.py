@@ -42,6 +42,8 @@ class LakeSettings(Section):
     columns: dict[str, dict[str, str]] = Field(description="contract table -> {contract column -> lake column}")
     majors: tuple[str, str] = Field(description="asset ids of the long leg; the first is BTC, the second ETH")
     price_carry_days: int = Field(ge=0, le=30, description="days a missing price is carried before the asset is dead")
+    complete_day_share: Fraction = Field(description="share of the usual number of priced assets a complete day has")
+    late_table_days: int = Field(ge=0, description="a daily table this many days behind the prices is awaited")
     marketcap_max_age_days: Days = Field(description="oldest market cap carried as-of at constant supply")
     funding_prints_per_day: int = Field(ge=1, le=24, description="prints per day assumed where only one is known")
     funding_on_unit_break: Literal["error", "rescale"] = Field(description="rows that look like percent")
@@ -59,6 +61,7 @@ class QualitySettings(Section):
     funding_cap_per_day: Positive = Field(description="largest |funding| per day a venue allows, decimal")
     funding_cap_per_print: Positive = Field(description="largest |funding| of one print, decimal")
     funding_percent_ratio: Positive = Field(description="row magnitude against the asset's own median that marks percent")
+    funding_usual_per_print: Positive = Field(description="what one print usually is on the venue, decimal")
     frozen_feed_days: int = Field(ge=0, description="newest day may be at most this many days before the expected day")
     clock_shift_correlation: Fraction = Field(description="lagged cross-correlation that marks a shifted clock")
     redenomination_ratio: Positive = Field(description="one-day price ratio (or its inverse) that marks a redenomination")
@@ -81,6 +84,7 @@ class UniverseSettings(Section):
     peg_band: Positive = Field(description="median |price - 1| below it counts as near one USD")
     tracks_max_error: Positive = Field(description="decimal per day; tracking error below it is a wrapped token")
     tracks_beta_band: Positive = Field(description="|beta - 1| of a wrapped token")
+    tracks_references: int = Field(ge=0, description="largest assets of the day a wrapped token is looked for in")
     flag_contradiction_return: Positive = Field(description="|daily return| that contradicts a stable flag")
 
 
@@ -97,9 +101,11 @@ class BetaSettings(Section):
     """Rolling two-factor ridge."""
 
     window_days: Days
-    min_obs: Days
-    ridge: NonNegative = Field(description="penalty as a multiple of the factors' mean variance in the window")
-    winsor_probability: Fraction = Field(description="chi-square(3) probability beyond which a day is drawn in")
+    min_obs: int = Field(ge=5, description="observations of y, BTC and ETH needed in the window")
+    ridge: NonNegative = Field(description="penalty as a multiple of (unexplained share x mean factor variance); 0 = OLS")
+    winsor_probability: float = Field(
+        gt=0.5, le=1, description="chi-square(3) probability beyond which a day is drawn in; 1 = never"
+    )
     vasicek: bool
     vasicek_min_assets: int = Field(ge=2)
 
@@ -140,6 +146,15 @@ class BasketSettings(Section):
             raise ValueError(f"net_min {self.net_min} > net_max {self.net_max}")
         if self.gross_max < self.short_gross:
             raise ValueError(f"gross_max {self.gross_max} < short_gross {self.short_gross}")
+        if self.net_min > self.gross_max - 2 * self.short_gross or self.net_max < -self.short_gross:
+            raise ValueError(
+                f"net_min {self.net_min}, net_max {self.net_max}, gross_max {self.gross_max} leave no room for a "
+                f"long leg beside short_gross {self.short_gross}: the book could never be built"
+            )
+        if self.mode == "dollar" and not (self.net_min <= 0 <= self.net_max and 2 * self.short_gross <= self.gross_max):
+            raise ValueError(
+                f"mode dollar needs net_min <= 0 <= net_max and gross_max >= {2 * self.short_gross} (2 x short_gross)"
+            )
         return self
 
 
@@ -147,10 +162,10 @@ class RegimeGrid(Section):
     """Candidates of the walk-forward choice: the Cartesian product of these lists, candidate 0 = defaults."""
 
     weight_schemes: tuple[str, ...] = Field(min_length=1)
-    smoothing_days: tuple[int, ...] = Field(min_length=1)
+    smoothing_days: tuple[Days, ...] = Field(min_length=1)
     enter: tuple[float, ...] = Field(min_length=1)
     exit_ratio: tuple[float, ...] = Field(min_length=1, description="exit threshold / enter threshold, in [0, 1)")
-    min_dwell_days: tuple[int, ...] = Field(min_length=1)
+    min_dwell_days: tuple[Days, ...] = Field(min_length=1)
 
 
 class RegimeSettings(Section):
@@ -180,7 +195,7 @@ class CostSettings(Section):
     maker_share: Fraction
     spread_window_days: Days
     spread_min_obs: Days
-    spread_default: NonNegative = Field(description="full spread where EDGE cannot be computed")
+    spread_default: NonNegative = Field(description="full spread where EDGE cannot be computed, and what it is shrunk towards")
     spread_min: NonNegative
     spread_max: NonNegative
     impact_coefficient: NonNegative = Field(description="Y of Y x daily vol x sqrt(traded / daily volume)")
