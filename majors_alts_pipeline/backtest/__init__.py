@@ -1,0 +1,1 @@
+"""Backtest: the book traded as one continuous account per strategy and baseline."""

@@ -1,0 +1,316 @@
+"""The few commands that are not Dagster's: ``majors-alts --help``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from majors_alts_pipeline.config.paths import Paths
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Point-in-time research: when does long BTC/ETH against a short alt basket pay, after costs and funding?",
+)
+
+LakeOption = Annotated[str | None, typer.Option("--lake", help="directory of Parquet tables, DuckDB file or URL")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML merged over the defaults")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="directory of the results (default: artifacts/)")]
+ArtifactsOption = Annotated[Path | None, typer.Option("--artifacts", "--out-dir", help="directory of the results")]
+FromOption = Annotated[str | None, typer.Option("--from", help="first UTC day, YYYY-MM-DD")]
+ToOption = Annotated[str | None, typer.Option("--to", help="last UTC day, YYYY-MM-DD")]
+
+
+def _environment(lake: str | None = None, config: Path | None = None, out: Path | None = None) -> Paths:
+    """Put the options where Dagster's processes look for them, and resolve all paths."""
+    from majors_alts_pipeline.config.paths import Paths
+
+    for variable, value in (
+        ("MAJORS_ALTS_LAKE", lake),
+        ("MAJORS_ALTS_CONFIG", config),
+        ("MAJORS_ALTS_OUT", out),
+    ):
+        if value is not None:
+            text = str(value)
+            os.environ[variable] = text if "://" in text else str(Path(text).resolve())
+    return Paths.from_env()
+
+
+def _day(text: str | None, option: str) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day; write YYYY-MM-DD", param_hint=option) from None
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _status(message: str) -> Iterator[Any]:
+    """One line on standard error that says what is going on; plain lines when it is not a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(message) as status:
+            yield status.update
+    else:
+        _say(message)
+        yield _say
+
+
+def _print_table(title: str, frame: pl.DataFrame, decimals: int = 3) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name, dtype in frame.schema.items():
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+    for row in frame.iter_rows():
+        table.add_row(
+            *("–" if v is None else f"{v:,.{decimals}f}" if isinstance(v, float) else str(v) for v in row)
+        )
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+
+
+@app.command()
+def run(
+    lake: LakeOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    config: ConfigOption = None,
+    out: OutOption = None,
+) -> None:
+    """The main job: the whole chain over the lake's history through Dagster, then the report."""
+    paths = _environment(lake, config, out)
+    from majors_alts_pipeline.orchestration.run import run_history
+
+    result = run_history(paths, _day(start, "--from"), _day(end, "--to"), _say)
+    for sentence in result.absent:
+        _say(f"LOST: {sentence}")
+    stamp = "SIMULATED data. " if result.simulated else ""
+    _print_table(
+        f"{stamp}Net of costs and funding, {result.window.start} to {result.window.end}, "
+        f"lake {result.fingerprint}, study {result.study_id}",
+        result.headline,
+    )
+    print(result.verdict)
+    print(f"report: {result.report}")
+
+
+@app.command("check-lake")
+def check_lake(
+    lake: LakeOption = None,
+    config: ConfigOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write the findings to this Parquet file")] = None,
+) -> None:
+    """Data-quality verdict of a lake; exit status 1 when an ERROR was found."""
+    paths = _environment(lake, config)
+    from majors_alts_pipeline.lake.quality import check_lake as check
+    from majors_alts_pipeline.lake.quality import findings_frame
+    from majors_alts_pipeline.lake.reader import absent_tables
+    from majors_alts_pipeline.orchestration.study import Study
+
+    study = Study.open(paths, _say)
+    source, settings = study.lake, study.settings
+    with _status(f"checking {source.location}"):
+        findings = check(source, settings)
+    frame = findings_frame(findings)
+    import polars as pl
+
+    if out is not None:
+        frame.write_parquet(out)
+    summary = frame.group_by("severity", "check", "table").agg(
+        pl.len().alias("rows shown"), pl.col("message").first().alias("first")
+    ).sort("severity", "check", "table")
+    print(
+        f"lake {source.location}{' (SIMULATED)' if source.simulated else ''}: {source.first_day()} to "
+        f"{source.last_complete_day()}, fingerprint {source.fingerprint()}"
+    )
+    for sentence in absent_tables(source):
+        print(f"absent: {sentence}")
+    _print_table("Findings", summary)
+    errors = frame.filter(pl.col("severity") == "ERROR").height
+    verdict = f"NOT USABLE: {errors} ERROR finding(s) would block the chain" if errors else "usable: no ERROR finding"
+    print(verdict)
+    raise typer.Exit(1 if errors else 0)
+
+
+@app.command("simulate-lake")
+def simulate_lake(
+    directory: Annotated[Path, typer.Argument(help="where to write it; replaced only if it is a simulated lake")],
+    alts: Annotated[int, typer.Option(help="number of alts")] = 120,
+    days: Annotated[int, typer.Option(help="number of days")] = 1100,
+    seed: Annotated[int, typer.Option(help="seed; the same seed gives the same bytes")] = 7,
+    effect: Annotated[float, typer.Option(help="planted regime effect, decimal per day; 0 = null market")] = 0.0,
+) -> None:
+    """Write a simulated lake with known truth (regimes, betas, deaths) beside it."""
+    from majors_alts_pipeline.lake.simulate import SimulationSpec, simulate, write_lake
+
+    with _status(f"simulating {alts} alts over {days} days"):
+        market = simulate(SimulationSpec(n_alts=alts, n_days=days, seed=seed, regime_effect=effect))
+        write_lake(market, directory)
+    print(f"SIMULATED lake written to {directory} (truth in {directory / 'truth'})")
+
+
+@app.command()
+def prove(
+    lake: Annotated[
+        str | None, typer.Option("--lake", help="prove on this lake; without it, on simulated markets and lake")
+    ] = None,
+    config: ConfigOption = None,
+    markets: Annotated[int, typer.Option(min=20, help="null markets to simulate")] = 200,
+    days: Annotated[int, typer.Option(min=300, help="days of each simulated market")] = 500,
+    alts: Annotated[int, typer.Option(min=12, help="alts of each simulated market")] = 30,
+    out: Annotated[Path | None, typer.Option("--out", help="write the table to this CSV file")] = None,
+) -> None:
+    """Run the truth machines and print what each measured; exit status 1 when one fails."""
+    paths = _environment(lake, config)
+    import polars as pl
+
+    from majors_alts_pipeline.orchestration.study import Study
+    from majors_alts_pipeline.proofs.suite import prove_lake, prove_markets
+
+    with _status("truth machines") as update:
+        study = Study.open(paths, _say)
+        proofs = prove_lake(study.lake, study.settings, update)
+        if lake is None:
+            proofs += prove_markets(markets, alts, days, update)
+    frame = pl.DataFrame([vars(proof) for proof in proofs]).with_columns(
+        holds=pl.when("holds").then(pl.lit("yes")).otherwise(pl.lit("NO"))
+    )
+    if out is not None:
+        frame.write_csv(out)
+    _print_table("Truth machines", frame)
+    failed = frame.filter(pl.col("holds") == "NO").height
+    print("every claim holds" if not failed else f"{failed} claim(s) do NOT hold")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def report(lake: LakeOption = None, config: ConfigOption = None, out: OutOption = None) -> None:
+    """Rebuild the report from the stored results."""
+    paths = _environment(lake, config, out)
+    from majors_alts_pipeline.orchestration.run import rebuild_report
+
+    with _status("building the report"):
+        built = rebuild_report(paths, _say)
+    print(f"report: {built.html}")
+
+
+@app.command()
+def signals(
+    artifacts: ArtifactsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the JSON document instead of a table")] = False,
+) -> None:
+    """The decision of the last stored day: the backtest's own last rows."""
+    paths = _environment(out=artifacts)
+    path = paths.artifacts / "signals.json"
+    if not path.exists():
+        raise SystemExit(f"{path} does not exist; run `majors-alts run` first")
+    document = json.loads(path.read_text())
+    if as_json:
+        print(json.dumps(document, indent=2))
+        return
+    import polars as pl
+
+    stamp = "SIMULATED. " if document["simulated"] else ""
+    decisions = pl.DataFrame(document["decisions"], infer_schema_length=None)
+    _print_table(
+        f"{stamp}Decision at the close of {document['date']} UTC: {document['regime']}; to be traded at the close of "
+        f"{document['execute_on']}; weights in fractions of NAV, orders in USD; study {document['study_id']}",
+        decisions,
+    )
+
+
+@app.command()
+def read(
+    table: Annotated[str | None, typer.Argument(help="name of a table")] = None,
+    artifacts: ArtifactsOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="write to .parquet, .csv or .json")] = None,
+    listing: Annotated[bool, typer.Option("--list", help="show every table with columns and units")] = False,
+) -> None:
+    """Any table's rows, to the screen or a file."""
+    import polars as pl
+
+    from majors_alts_pipeline import access
+
+    if listing:
+        for (name,), columns in access.tables().group_by("table", maintain_order=True):
+            _print_table(str(name), columns.drop("table"))
+        return
+    if table is None:
+        raise SystemExit("name a table, or ask for --list")
+    paths = _environment(out=artifacts)
+    frame = access.read(
+        table, _day(start, "--from"), _day(end, "--to"), artifacts=paths.artifacts
+    )
+    if out is None:
+        with pl.Config(tbl_rows=40, tbl_cols=-1, tbl_width_chars=200):
+            print(frame.collect())
+        return
+    sinks = {".parquet": frame.sink_parquet, ".csv": frame.sink_csv, ".json": frame.collect().write_json}
+    if out.suffix not in sinks:
+        raise SystemExit(f"{out}: the ending must be one of {', '.join(sinks)}")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    sinks[out.suffix](temporary)
+    temporary.replace(out)
+    print(out)
+
+
+@app.command("last-day")
+def last_day(lake: LakeOption = None, config: ConfigOption = None) -> None:
+    """The last complete day of the lake (what env.sh makes the default partition)."""
+    paths = _environment(lake, config)
+    from majors_alts_pipeline.orchestration.study import Study
+
+    print(Study.open(paths, _say).history.end)
+
+
+@app.command()
+def prune(keep: Annotated[int, typer.Option(min=1, help="runs whose event logs are kept")] = 20) -> None:
+    """Delete Dagster's event logs of all but the newest runs; results are not touched."""
+    _environment()
+    from majors_alts_pipeline.orchestration.run import prune_runs
+
+    print(f"deleted the logs of {prune_runs(keep)} runs")
+
+
+def main() -> None:
+    """Entry point: bad input ends in one clear line, not a traceback."""
+    from majors_alts_pipeline.config import ConfigError
+
+    expected: tuple[type[BaseException], ...] = (ConfigError, FileNotFoundError, KeyError)
+    try:
+        app()
+    except expected as error:
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise SystemExit(f"error: {text}") from None
+    except ValueError as error:
+        # Lake, contract and storage errors are ValueErrors of ours; any other ValueError is a bug to be seen whole.
+        if not type(error).__module__.startswith("majors_alts_pipeline"):
+            raise
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Evaluation: performance, its uncertainty, and tests of the regime edge."""

@@ -1,0 +1,182 @@
+"""How sure a number is: Sharpe ratios with intervals, HAC regressions, and the test of the regime edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+DAYS_PER_YEAR = 365
+MIN_BOOTSTRAP_DAYS = 60
+"""Fewer daily returns give no bootstrap interval."""
+
+_MIN_SHIFTS = 20
+_FAVOURED = "RISK_ON_MAJORS"
+
+
+def sharpe_ratio(returns: np.ndarray) -> float:
+    """Mean / sd x sqrt(365) of daily returns, ddof 1, no risk-free rate; NaN for < 2 or constant returns."""
+    if len(returns) < 2:
+        return float("nan")
+    spread = float(np.std(returns, ddof=1))
+    # Constant returns leave rounding in the deviation; a ratio to that would be noise.
+    if spread <= 1e-14 * float(np.max(np.abs(returns), initial=0.0)) or spread == 0.0:
+        return float("nan")
+    return float(np.mean(returns)) / spread * np.sqrt(DAYS_PER_YEAR)
+
+
+def sharpe_standard_error(sharpe: float, n_days: int) -> float:
+    """Lo (2002) standard error of an annualised Sharpe ratio under iid returns, sqrt((1 + SR^2 / 2) / T)."""
+    daily = sharpe / np.sqrt(DAYS_PER_YEAR)
+    return float(np.sqrt((1.0 + 0.5 * daily**2) / n_days) * np.sqrt(DAYS_PER_YEAR))
+
+
+def bootstrap_interval(
+    returns: np.ndarray, statistic: Callable[[np.ndarray], float], reps: int, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Percentile interval by the stationary bootstrap (Politis & Romano 1994).
+
+    The mean block length is `arch`'s optimal one (Politis & White 2004, corrected 2009), at least 1 day.
+
+    Args:
+        returns: (days,) decimal.
+        statistic: of a resampled (days,) series.
+        reps: replications.
+        confidence: of the interval, e.g. 0.95.
+        seed: same seed, same interval.
+
+    Returns:
+        (low, high); NaN with fewer than `MIN_BOOTSTRAP_DAYS` returns or constant ones.
+    """
+    if len(returns) < MIN_BOOTSTRAP_DAYS or np.ptp(returns) == 0.0:
+        return float("nan"), float("nan")
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    block = max(float(optimal_block_length(returns)["stationary"].iloc[0]), 1.0)
+    # arch takes any mean block length >= 1 and any statistic; its annotations are narrower than its code.
+    sampler = StationaryBootstrap(block, returns, seed=np.random.default_rng(seed))  # type: ignore[arg-type]
+    interval = sampler.conf_int(statistic, reps, "percentile", confidence)  # type: ignore[arg-type]
+    return float(interval[0, 0]), float(interval[1, 0])
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Least squares with Newey-West standard errors.
+
+    Attributes:
+        coefficients: (k,) in the order of the regressors.
+        standard_errors: (k,) HAC standard errors.
+    """
+
+    coefficients: np.ndarray
+    standard_errors: np.ndarray
+
+
+def hac_regression(y: np.ndarray, x: np.ndarray) -> Regression:
+    """Regress `y` (days,) on `x` (days, k) by least squares with Newey & West (1987) errors.
+
+    Bartlett weights, lag floor(4 (T/100)^(2/9)). Equal to statsmodels
+    ``OLS(y, x).fit(cov_type="HAC", cov_kwds={"maxlags": lag})``.
+
+    Raises:
+        ValueError: fewer days than regressors + 1, or the regressors are collinear.
+    """
+    days, k = x.shape
+    if days <= k or np.linalg.matrix_rank(x) < k:
+        raise ValueError(f"cannot regress {days} days on {k} regressors of rank {np.linalg.matrix_rank(x)}")
+    inverse = np.linalg.inv(x.T @ x)
+    coefficients = inverse @ (x.T @ y)
+    moments = x * (y - x @ coefficients)[:, None]
+    lags = int(4 * (days / 100) ** (2 / 9))
+    meat = moments.T @ moments
+    for lag in range(1, min(lags, days - 1) + 1):
+        cross = moments[lag:].T @ moments[:-lag]
+        meat += (1 - lag / (lags + 1)) * (cross + cross.T)
+    covariance = inverse @ meat @ inverse
+    return Regression(coefficients, np.sqrt(np.maximum(np.diag(covariance), 0.0)))
+
+
+@dataclass(frozen=True)
+class EdgeTest:
+    """Whether the book earns more under the favoured label than otherwise.
+
+    Attributes:
+        p_value: two-sided circular-shift permutation p-value; NaN when a label is missing or days
+            are too few.
+        difference: mean return on favoured days - on the others, decimal per day.
+        mean_on: mean return on favoured days.
+        mean_off: mean return on the other days.
+        hac_t: Newey-West t-statistic of the difference.
+        n_on: favoured days.
+        n_off: other days.
+        n_shifts: shifts compared.
+    """
+
+    p_value: float
+    difference: float
+    mean_on: float
+    mean_off: float
+    hac_t: float
+    n_on: int
+    n_off: int
+    n_shifts: int
+
+
+def regime_edge_test(
+    labels: np.ndarray, returns: np.ndarray, seed: int, max_shifts: int = 100_000
+) -> EdgeTest:
+    """Permutation test of the difference in mean return between favoured days and the others.
+
+    The label path is shifted in time, circularly, against the returns: both keep their own persistence and
+    clustering, only their alignment is broken. Every shift is compared (by one FFT, O(T log T));
+    p = (1 + #{|difference| >= observed}) / (shifts + 1). Shifts of a few days resemble the observed
+    alignment, but
+    leaving them out makes the test reject too often: over 10,000 null markets of 600 days 5.2 % at a
+        nominal 5 %
+    with all shifts, 5.6 % without the nine nearest on either side.
+
+    Args:
+        labels: (days,) bool, or text where RISK_ON_MAJORS is favoured; the label known when the position that
+            earns the return was decided.
+        returns: (days,) decimal, finite.
+        seed: picks the shifts when there are more than `max_shifts`.
+        max_shifts: shifts compared at most.
+
+    Raises:
+        ValueError: lengths differ or a return is not finite.
+    """
+    if len(labels) != len(returns):
+        raise ValueError(f"{len(labels)} labels beside {len(returns)} returns")
+    if not np.isfinite(returns).all():
+        raise ValueError(f"returns[{int(np.argmin(np.isfinite(returns)))}] is not finite")
+    on = labels.astype(bool) if labels.dtype == np.bool_ else labels == _FAVOURED
+    days, n_on = len(on), int(on.sum())
+    n_off = days - n_on
+    nan = float("nan")
+    mean_on = float(returns[on].mean()) if n_on else nan
+    mean_off = float(returns[~on].mean()) if n_off else nan
+    shifts = np.arange(1, days)
+    if not n_on or not n_off or len(shifts) < _MIN_SHIFTS:
+        return EdgeTest(nan, mean_on - mean_off, mean_on, mean_off, nan, n_on, n_off, 0)
+    if len(shifts) > max_shifts:
+        shifts = np.random.default_rng(seed).choice(shifts, max_shifts, replace=False)
+    centred = returns - returns.mean()
+    spectrum = np.conj(np.fft.rfft(on.astype(float))) * np.fft.rfft(centred)
+    on_sums = np.fft.irfft(spectrum, n=days)
+    differences = np.abs(on_sums * (1.0 / n_on + 1.0 / n_off))
+    # The transform rounds: shifts equal to the observed alignment must count as equal.
+    at_least = differences[shifts] >= differences[0] - 1e-12 * float(np.max(np.abs(centred), initial=0.0))
+    design = np.column_stack([np.ones(days), on.astype(float)])
+    fit = hac_regression(returns, design)
+    error = float(fit.standard_errors[1])
+    return EdgeTest(
+        p_value=(1.0 + float(at_least.sum())) / (len(shifts) + 1.0),
+        difference=mean_on - mean_off,
+        mean_on=mean_on,
+        mean_off=mean_off,
+        hac_t=float(fit.coefficients[1]) / error if error > 0.0 else nan,
+        n_on=n_on,
+        n_off=n_off,
+        n_shifts=len(shifts),
+    )

@@ -1,0 +1,171 @@
+"""Dagster assets built from `STAGES`: one per table, thin; the logic is in the stages' own rooms.
+
+Belongs here: how a stage becomes an asset. Does not belong here: anything a stage computes, or where rows go.
+A stage with several tables becomes one multi-asset, each of whose tables can be selected alone.
+https://docs.dagster.io/guides/build/assets
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from majors_alts_pipeline.calendar import Window
+from majors_alts_pipeline.config import Settings
+from majors_alts_pipeline.orchestration.partitions import mapping, window_of
+from majors_alts_pipeline.orchestration.resources import StudyResource
+from majors_alts_pipeline.orchestration.study import code_version
+from majors_alts_pipeline.stages import STAGES, Input, Stage
+from majors_alts_pipeline.tables import TABLES, TableContract
+
+OWNERS = ["team:research"]
+TABLE_KINDS = {"polars", "parquet"}
+IO_MANAGER = "tables"
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+LAKE = "lake"
+
+
+def build_assets(
+    settings: Settings, partitions: dg.DailyPartitionsDefinition, stages: Sequence[Stage] = STAGES
+) -> list[dg.AssetsDefinition]:
+    """The assets of all stages, in chain order.
+
+    Args:
+        settings: resolved configuration; look-backs depend on it.
+        partitions: the one daily partitions definition.
+        stages: the stages, those of the pipeline by default.
+    """
+    return [_stage_asset(stage, settings, partitions) for stage in stages]
+
+
+def lake_spec() -> dg.AssetSpec:
+    """The read-only lake, so that the lineage starts where the data does."""
+    return dg.AssetSpec(
+        LAKE,
+        description="Daily tables of a vendor or the market simulator; read, never written.",
+        group_name="lake",
+        kinds={"duckdb"},
+        owners=OWNERS,
+    )
+
+
+def _stage_asset(
+    stage: Stage, settings: Settings, partitions: dg.DailyPartitionsDefinition
+) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{stage.name}_stage",
+        outs={table: _out(stage, TABLES[table]) for table in stage.tables},
+        deps=_deps(stage, settings),
+        partitions_def=partitions,
+        backfill_policy=SINGLE_RUN,
+        group_name=stage.group,
+        can_subset=len(stage.tables) > 1,
+    )
+    def compute(context: dg.AssetExecutionContext, study: StudyResource) -> Iterator[dg.Output[Any]]:
+        window = window_of(context.partition_key_range)
+        frames = study.of_run(context.run.run_id).compute(stage, window)
+        for table in stage.tables:
+            if table in context.op_execution_context.selected_output_names:
+                yield dg.Output(frames[table], output_name=table)
+
+    return compute
+
+
+def _deps(stage: Stage, settings: Settings) -> list[dg.AssetDep]:
+    if not stage.inputs:
+        return [dg.AssetDep(LAKE)]
+    return [dg.AssetDep(item.table, partition_mapping=mapping(item, settings)) for item in stage.inputs]
+
+
+def _out(stage: Stage, contract: TableContract) -> dg.AssetOut:
+    return dg.AssetOut(
+        key=contract.name,
+        description=f"{contract.description}\n\n{stage.title}.",
+        io_manager_key=IO_MANAGER,
+        is_required=len(stage.tables) == 1,
+        code_version=code_version(),
+        owners=OWNERS,
+        kinds=TABLE_KINDS,
+        tags={"stage": stage.name},
+        metadata={"dagster/column_schema": column_schema(contract), "key": ", ".join(contract.key)},
+    )
+
+
+def column_schema(contract: TableContract) -> dg.TableSchema:
+    """The contract as Dagster shows it: unit and meaning beside each column."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name,
+                type=str(column.dtype),
+                description=f"[{column.unit}] {column.description}" if column.unit else column.description,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable),
+                tags={"unit": _tag(column.unit)} if column.unit else {},
+            )
+            for name, column in contract.columns.items()
+        ]
+    )
+
+
+def _tag(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in text)[:63]
+
+
+def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition]:
+    """What is made of all days together: the report and the live decision; not partitioned."""
+    common: dict[str, Any] = {
+        "group_name": "products",
+        "owners": OWNERS,
+        "code_version": code_version(),
+        # Dagster refuses a partition range when any selected asset lacks the policy, partitioned or not.
+        "backfill_policy": SINGLE_RUN,
+    }
+
+    @dg.asset(
+        deps=[table for stage in stages for table in stage.tables],
+        description="Self-contained HTML report of all stored days, with every table of it beside as files.",
+        kinds={"html", "plotly"},
+        **common,
+    )
+    def report(context: dg.AssetExecutionContext, study: StudyResource) -> dg.MaterializeResult:
+        from majors_alts_pipeline.orchestration.reporting import report_of
+
+        run = study.of_run(context.run.run_id)
+        built = report_of(run.study)
+        kpis = built.kpis.filter(built.kpis["account"] == "regime").row(0, named=True)
+        return dg.MaterializeResult(
+            metadata={
+                "report": dg.MetadataValue.path(str(built.html)),
+                "verdict": built.verdict,
+                "SIMULATED": run.study.lake.simulated,
+                "study": run.study.study_id,
+                **{name: kpis[name] for name in ("sharpe", "cagr", "max_drawdown") if kpis.get(name) is not None},
+            }
+        )
+
+    @dg.asset(
+        deps=["positions", "backtest", "regime"],
+        description="The regime account's decision of the newest stored day, as the backtest took it.",
+        kinds={"json"},
+        **common,
+    )
+    def signals(context: dg.AssetExecutionContext, study: StudyResource) -> dg.MaterializeResult:
+        from majors_alts_pipeline.orchestration.reporting import signals_of
+        from majors_alts_pipeline.report.signals import write_signals
+
+        held = study.of_run(context.run.run_id).study
+        document = signals_of(held, datetime.now(UTC).date())
+        write_signals(document, study.paths.signals)
+        return dg.MaterializeResult(
+            metadata={
+                "file": dg.MetadataValue.path(str(study.paths.signals)),
+                "date": document["date"],
+                "regime": document["regime"],
+                "data_age_days": document["data_age_days"],
+                "trades": document["trades"],
+                "SIMULATED": document["simulated"],
+            }
+        )
+
+    return [report, signals]

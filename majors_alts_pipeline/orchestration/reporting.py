@@ -1,0 +1,135 @@
+"""Report and signals of what is stored, for Dagster's assets and for the commands alike. No Dagster here."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from majors_alts_pipeline.calendar import Window
+from majors_alts_pipeline.chain import Runner
+from majors_alts_pipeline.config import Settings
+from majors_alts_pipeline.orchestration.storage import StorageError
+from majors_alts_pipeline.orchestration.study import Study, code_version
+from majors_alts_pipeline.report.signals import build_signals
+from majors_alts_pipeline.stages import stages_in_order
+from majors_alts_pipeline.tables import TABLES
+
+if TYPE_CHECKING:
+    from majors_alts_pipeline.report.build import ReportPaths
+
+OTHER_LAGS = (0, 2)
+"""Execution lags always reported beside the configured one, in days."""
+
+
+def report_of(study: Study) -> ReportPaths:
+    """Build the report of all stored days under ``artifacts/report``.
+
+    Raises:
+        StorageError: nothing is stored, a day is missing, or days belong to another study.
+        ReportError: the report cannot be built or written.
+    """
+    from majors_alts_pipeline.lake.reader import absent_tables
+    from majors_alts_pipeline.report.build import ReportContext, build_report
+
+    window = stored_window(study)
+    mixed = [
+        sentence
+        for table in TABLES
+        for sentence in study.store.check_consistent(table, window, study.stamps(table, window))
+    ]
+    context = ReportContext(
+        lake_location=study.lake.location,
+        simulated=study.lake.simulated,
+        fingerprint=study.lake_fingerprint,
+        study_id=study.study_id,
+        code_version=code_version(),
+        settings=study.settings,
+        absent=absent_tables(study.lake),
+        findings=study.findings(),
+        mixed=mixed,
+    )
+    return build_report(
+        lambda table: study.store.scan(table, window),
+        context,
+        study.store.root / "report",
+        lag_table(study, window),
+    )
+
+
+def signals_of(study: Study, today: date) -> dict[str, Any]:
+    """The decision of the newest stored day, from the rows the backtest stored.
+
+    Args:
+        study: the study.
+        today: UTC day on which it is asked, for the age of the data.
+
+    Raises:
+        StorageError: nothing is stored, or the day belongs to another study.
+        SignalsError: a table has no row of that day.
+    """
+    newest = stored_window(study).end
+    day = Window(newest, newest)
+    rows = {}
+    for table in ("positions", "backtest", "regime"):
+        study.store.check_consistent(table, day, study.stamps(table, day))
+        rows[table] = study.store.read(table, day)
+    return build_signals(
+        **rows,
+        execution_lag_days=study.settings.backtest.execution_lag_days,
+        today=today,
+        study={
+            "simulated": study.lake.simulated,
+            "study_id": study.study_id,
+            "lake": study.lake.location,
+            "lake_fingerprint": study.lake_fingerprint,
+            "configuration": study.settings.digest(),
+            "code_version": code_version(),
+        },
+    )
+
+
+def stored_window(study: Study) -> Window:
+    """First to last stored day of the backtest.
+
+    Raises:
+        StorageError: nothing is stored, or a table lacks a day in between.
+    """
+    days = study.store.days("backtest")
+    if not days:
+        raise StorageError(
+            f"backtest: nothing stored under {study.store.root}; run `majors-alts run` or "
+            "`dagster asset materialize --select '*' --partition-range FIRST...LAST` first"
+        )
+    window = Window(days[0], days[-1])
+    for table in TABLES:
+        missing = study.store.missing(table, window)
+        if missing:
+            raise StorageError(
+                f"{table}: {len(missing)} days between {window.start} and {window.end} are not stored, the first "
+                f"{missing[0]}; materialise --partition-range {missing[0]}...{missing[-1]} of '*' first"
+            )
+    return window
+
+
+def lag_table(study: Study, window: Window) -> pl.DataFrame:
+    """KPIs at the end of `window` of the same book traded later or sooner: (execution_lag_days, KPI columns)."""
+    stages = stages_in_order()
+    inputs = Runner(study.lake, study.settings, study, study.say).inputs(stages["backtest"], window)
+    last = Window(window.end, window.end)
+    own = study.settings.backtest.execution_lag_days
+    tables = [
+        study.store.read("kpis", last).select(pl.lit(own, pl.Int32).alias("execution_lag_days"), pl.all())
+    ]
+    for lag in sorted(set(OTHER_LAGS) - {own}):
+        settings = _with_lag(study.settings, lag)
+        account = stages["backtest"].compute(inputs, window, settings)
+        kpis = stages["kpis"].compute({"backtest": account["backtest"]}, last, settings)["kpis"]
+        tables.append(kpis.select(pl.lit(lag, pl.Int32).alias("execution_lag_days"), *TABLES["kpis"].columns))
+    return pl.concat(tables).sort("account", "execution_lag_days")
+
+
+def _with_lag(settings: Settings, lag: int) -> Settings:
+    backtest = settings.backtest.model_copy(update={"execution_lag_days": lag})
+    return settings.model_copy(update={"backtest": backtest})

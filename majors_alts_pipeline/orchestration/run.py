@@ -1,0 +1,169 @@
+"""The main job from a command: the whole chain over a lake's history through Dagster, with progress.
+
+Belongs here: starting runs in this process and saying how they go. Does not belong here: what a run does.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from majors_alts_pipeline.calendar import Window
+from majors_alts_pipeline.config.paths import REPOSITORY, Paths
+from majors_alts_pipeline.orchestration.study import PartitionError, Study
+from majors_alts_pipeline.report.build import ReportPaths
+
+Say = Callable[[str], None]
+HEADLINE = (
+    "account", "total_return", "cagr", "volatility", "sharpe", "sharpe_low", "sharpe_high", "max_drawdown",
+    "exposure_time", "turnover_annual", "cost_annual", "funding_annual",
+)  # fmt: skip
+
+
+class RunFailedError(RuntimeError):
+    """A step of the run failed; the message is the step's own."""
+
+
+@dataclass(frozen=True)
+class HistoryRun:
+    """What a person wants to see of a finished run.
+
+    Attributes:
+        window: days materialised.
+        simulated: whether the lake is a simulated one.
+        fingerprint: of the lake.
+        study_id: configuration, lake and code together.
+        absent: sentences on tables the lake lacks and what was lost.
+        headline: KPIs per account.
+        verdict: one sentence.
+        report: the page.
+    """
+
+    window: Window
+    simulated: bool
+    fingerprint: str
+    study_id: str
+    absent: list[str]
+    headline: pl.DataFrame
+    verdict: str
+    report: Path
+
+
+class _Progress(logging.Handler):
+    """Turns Dagster's step events into one line per step."""
+
+    def __init__(self, say: Say, steps: int) -> None:
+        super().__init__(logging.DEBUG)
+        self._say, self._steps, self._done, self._began = say, steps, 0, 0.0
+        self.failure = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "dagster_event", None)
+        if event is None:
+            if record.levelno >= logging.WARNING:
+                self._say(f"  warning: {record.getMessage().rsplit(' - ', maxsplit=1)[-1]}")
+            return
+        name = event.event_type_value
+        if name == "STEP_START":
+            self._began = time.perf_counter()
+        elif name == "STEP_SUCCESS":
+            self._done += 1
+            step = str(event.step_key).removesuffix("_stage")
+            self._say(f"  [{self._done}/{self._steps}] {step}: {time.perf_counter() - self._began:.1f} s")
+        elif name == "STEP_FAILURE" and not self.failure:
+            error = event.step_failure_data.error
+            while error.cause is not None:
+                error = error.cause
+            self.failure = f"{event.step_key}: {error.message.strip()}"
+
+
+def run_history(paths: Paths, start: date | None, end: date | None, say: Say) -> HistoryRun:
+    """Materialise every asset from `start` to `end` (default: the lake's whole history) in one Dagster run.
+
+    Raises:
+        PartitionError: the days are not in the lake.
+        RunFailedError: a step failed; results of earlier steps are stored.
+    """
+    # The lake first: its clear error must not be buried in Dagster's.
+    study = Study.open(paths, say)
+    window = study.require(_window(study, start, end))
+    say(
+        f"lake {study.lake.location}{' (SIMULATED)' if study.lake.simulated else ''}, fingerprint "
+        f"{study.lake_fingerprint}, {window.start} to {window.end} ({window.n_days:,} days), study {study.study_id}"
+    )
+    _require_home()
+    from majors_alts_pipeline.definitions import build_definitions
+    from majors_alts_pipeline.lake.reader import absent_tables
+    from majors_alts_pipeline.orchestration.schedules import window_tags
+
+    definitions = build_definitions(paths)
+    progress = _Progress(say, len(definitions.resolve_implicit_global_asset_job_def().nodes))
+
+    @dg.logger
+    def lines(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("majors_alts.run", logging.DEBUG)
+        logger.addHandler(progress)
+        return logger
+
+    job = dg.Definitions.merge(definitions, dg.Definitions(loggers={"lines": lines}))
+    job = job.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            run_config={"loggers": {"lines": {}}},
+            tags=window_tags(window),
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise RunFailedError(progress.failure or f"run {result.run_id} failed; see it in the Dagster UI")
+    verdict = next(
+        str(event.materialization.metadata["verdict"].value)
+        for event in result.get_asset_materialization_events()
+        if event.asset_key == dg.AssetKey("report")
+    )
+    kpis = pl.read_parquet(paths.artifacts / "report" / "tables" / "kpis.parquet")
+    return HistoryRun(
+        window=window,
+        simulated=study.lake.simulated,
+        fingerprint=study.lake_fingerprint,
+        study_id=study.study_id,
+        absent=absent_tables(study.lake),
+        headline=kpis.select(HEADLINE),
+        verdict=verdict,
+        report=paths.artifacts / "report" / "report.html",
+    )
+
+
+def rebuild_report(paths: Paths, say: Say) -> ReportPaths:
+    """Build the report of what is stored."""
+    from majors_alts_pipeline.orchestration.reporting import report_of
+
+    return report_of(Study.open(paths, say))
+
+
+def prune_runs(keep: int) -> int:
+    """Delete the event logs of all but the newest `keep` runs; returns how many were deleted."""
+    from majors_alts_pipeline.orchestration.event_log import prune
+
+    _require_home()
+    with dg.DagsterInstance.get() as instance:
+        return prune(instance, keep)
+
+
+def _window(study: Study, start: date | None, end: date | None) -> Window:
+    first, last = start or study.history.start, end or study.history.end
+    if last < first:
+        raise PartitionError(f"--to {last} lies before --from {first}")
+    return Window(first, last)
+
+
+def _require_home() -> None:
+    os.environ.setdefault("DAGSTER_HOME", str(REPOSITORY / "dagster_home"))
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,156 @@
+"""How each column of the report's tables is shown: heading, unit, format and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import polars as pl
+
+from majors_alts_pipeline.report.figures import COMPONENT_NAMES, account_name, label_name
+from majors_alts_pipeline.report.html import Field, basis_points, number, p_value, percent, usd
+
+_pct1, _pct2 = partial(percent, digits=1), partial(percent, digits=2)
+_num0, _num1 = partial(number, digits=0), partial(number, digits=1)
+_num2, _num3 = partial(number, digits=2), partial(number, digits=3)
+
+
+def component_name(name: str) -> str:
+    """Attribution component as a reader calls it."""
+    return COMPONENT_NAMES.get(name, name)
+
+
+def reason_name(name: str) -> str:
+    """Rule or reason without underscores."""
+    return name.replace("_", " ")
+
+
+KPI_FIELDS: dict[str, Field] = {
+    "n_days": Field("Days", "days"),
+    "n_invested_days": Field("Days invested", "days"),
+    "total_return": Field("Total return, net", "% of start", _pct1),
+    "total_return_gross": Field("Total return, gross", "% of start", _pct1, "before fees, spread, impact and haircuts"),
+    "cagr": Field("CAGR", "per year", _pct1, "compound annual growth, 365 days a year"),
+    "volatility": Field("Volatility", "per year", _pct1, "sd of daily net returns x sqrt(365)"),
+    "sharpe": Field("Sharpe, net", "per year", _num2, "mean / sd of daily net returns x sqrt(365), no risk-free rate"),
+    "sharpe_se": Field("Sharpe s.e.", "per year", _num2, "Lo (2002)"),
+    "sharpe_gross": Field("Sharpe, gross", "per year", _num2, "before costs"),
+    "sortino": Field("Sortino", "per year", _num2, "mean / downside deviation about 0 x sqrt(365)"),
+    "max_drawdown": Field("Max drawdown", "% of peak", _pct1),
+    "max_drawdown_days": Field("Longest time under water", "days"),
+    "drawdown": Field("Drawdown today", "% of peak", _pct1),
+    "calmar": Field("Calmar", "ratio", _num2, "CAGR / |max drawdown|"),
+    "hit_rate": Field("Hit rate", "% of invested days", _pct1, "invested days with a positive net return"),
+    "exposure_time": Field("Time invested", "% of days", _pct1),
+    "turnover_annual": Field("Turnover", "× NAV per year", _num1),
+    "turnover_major_annual": Field("Turnover, majors", "× NAV per year", _num1),
+    "turnover_alt_annual": Field("Turnover, alts", "× NAV per year", _num1),
+    "cost_annual": Field("Costs paid", "% of NAV per year", _pct2, "fees, spread, impact and exit haircuts"),
+    "funding_annual": Field("Funding received", "% of NAV per year", _pct2, "positive = received"),
+    "beta_btc": Field("Realised beta to BTC", "invested days", _num3, "one regression of gross returns on BTC and ETH"),
+    "beta_eth": Field("Realised beta to ETH", "invested days", _num3, "one regression of gross returns on BTC and ETH"),
+    "neutrality_ex_ante_btc": Field("Ex-ante |beta| to BTC", "mean, invested days", _num3),
+    "neutrality_ex_ante_eth": Field("Ex-ante |beta| to ETH", "mean, invested days", _num3),
+}
+
+FIELDS: dict[str, Field] = {
+    **KPI_FIELDS,
+    "account": Field("Account", "", account_name),
+    "label": Field("Label", "", label_name),
+    "year": Field("Year", "", str),
+    "fold": Field("Fold", "", str),
+    "month": Field("Month", ""),
+    "date": Field("Day", "UTC"),
+    "asset_id": Field("Asset"),
+    "leg": Field("Leg"),
+    "depth": Field("Depth", "% of peak", _pct1),
+    "peak": Field("Peak", "UTC day"),
+    "trough": Field("Trough", "UTC day"),
+    "recovery": Field("Recovered", "UTC day"),
+    "days_down": Field("To the trough", "days"),
+    "days_total": Field("Under water", "days"),
+    "component": Field("Component", "", component_name),
+    "usd": Field("Amount", "USD", usd),
+    "of_capital": Field("Sum of daily share", "% of NAV", _pct2),
+    "per_year": Field("A year", "% of NAV", _pct2),
+    "pnl_price": Field("Price", "USD", usd),
+    "pnl_funding": Field("Funding", "USD", usd),
+    "cost_fees": Field("Fees", "USD", usd),
+    "cost_slippage": Field("Spread", "USD", usd),
+    "cost_impact": Field("Impact", "USD", usd),
+    "cost_exit_haircut": Field("Exit haircuts", "USD", usd),
+    "costs": Field("Costs", "USD", usd),
+    "net": Field("Net", "USD", usd),
+    "days_held": Field("Held", "days"),
+    "mean_weight": Field("Mean weight", "% of NAV", _pct2),
+    "largest_weight": Field("Largest weight", "% of NAV", _pct2),
+    "n_episodes": Field("Episodes"),
+    "share": Field("Share", "% of days", _pct1),
+    "mean_days": Field("Mean length", "days", _num1),
+    "longest_days": Field("Longest", "days"),
+    "RISK_ON_MAJORS": Field("Risk-on majors next", "% of days", _pct1),
+    "BALANCED": Field("Balanced next", "% of days", _pct1),
+    "RISK_ON_ALTS": Field("Risk-on alts next", "% of days", _pct1),
+    "mean": Field("Mean", "bp per day", basis_points),
+    "candidate": Field("Candidate", "number"),
+    "in_force": Field("In force", "", reason_name),
+    "objective": Field("Objective", "t-statistic", _num2),
+    "n_obs": Field("Training", "days"),
+    "train_end": Field("Last training decision", "UTC day"),
+    "n_candidates": Field("Tried", "candidates"),
+    "params": Field("Parameters", "JSON", wrap=True),
+    "status": Field("Outcome", "", reason_name),
+    "relaxed": Field("Constraints given up"),
+    "reason": Field("First failing rule", "", reason_name),
+    "first": Field("First", "UTC day"),
+    "last": Field("Last", "UTC day"),
+    "mean_assets": Field("Mean", "assets per day", _num1),
+    "last_day": Field("On the last day", "assets"),
+    "n_assets": Field("Ever kept out", "assets"),
+    "last_date": Field("Last own price", "UTC day"),
+    "last_price": Field("Price", "USD", usd),
+    "price_vs_peak": Field("Below its highest close", "%", _pct1),
+    "days_eligible": Field("Eligible", "days"),
+    "price": Field("Price", "USD", usd),
+    "price_age_days": Field("Price age", "days"),
+    "traded_usd": Field("Closed", "USD", usd),
+    "kind": Field("Funding", "", reason_name),
+    "position_days": Field("Positions × days", "days"),
+    "feature": Field("Feature"),
+    "days_with_z": Field("With a z-score", "days"),
+    "coverage": Field("Mean coverage", "% of inputs", _pct1),
+    "first_z": Field("First z-score", "UTC day"),
+    "last_raw": Field("Last raw value", "see feature", _num3),
+    "last_z": Field("Last z-score", "sd", _num2),
+    "check": Field("Check", "", reason_name),
+    "severity": Field("Severity"),
+    "table": Field("Table"),
+    "rows": Field("Findings"),
+    "example": Field("First finding", wrap=True),
+    "execution_lag_days": Field("Execution lag", "days"),
+    "factor": Field("Factor", "", str.upper),
+    "ex_ante_mean": Field("Ex ante, mean", "beta", _num3, "mean beta of the drifted book at the close before"),
+    "ex_ante_abs": Field("Ex ante, mean absolute", "beta", _num3),
+    "ex_post": Field("Ex post", "beta", _num3),
+    "error": Field("Ex post − ex ante", "beta", _num3),
+    "p_value": Field("p-value", "", p_value),
+}
+
+
+def chosen(columns: Sequence[str], **over: Field) -> dict[str, Field]:
+    """Fields of `columns` in that order, some replaced."""
+    return {name: over.get(name) or FIELDS[name] for name in columns}
+
+
+def with_interval(row: Mapping[str, Any], name: str) -> str | None:
+    """Value of column `name` with its interval `name_low`, `name_high` in brackets, or None when it does not exist."""
+    show, value, low, high = FIELDS[name].show, row[name], row[f"{name}_low"], row[f"{name}_high"]
+    if value is None:
+        return None
+    return show(value) if low is None or high is None else f"{show(value)} [{show(low)}, {show(high)}]"
+
+
+def kpi_columns(frame: pl.DataFrame) -> list[str]:
+    """KPI columns of a frame in the order they are shown."""
+    return [name for name in KPI_FIELDS if name in frame.columns]

@@ -1,0 +1,286 @@
+"""HTML of the report: number formats, tables, figures and the page. Text in, text out; nothing is computed here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import polars as pl
+
+MISSING = '<span class="na" title="not available">–</span>'
+Format = Callable[[Any], str]
+
+
+NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Number with thousands separators and a typographic minus; what rounds to zero has no sign."""
+    text = f"{value:,.{digits}f}"
+    if text.startswith("-") and not text.strip("-0.,"):
+        return text[1:]
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Decimal as percent: 0.1234 gives 12.3 %."""
+    return f"{number(100 * value, digits)}{NARROW_SPACE}%"
+
+
+def basis_points(value: float, digits: int = 1) -> str:
+    """Decimal as basis points: 0.0005 gives 5.0 bp."""
+    return f"{number(1e4 * value, digits)}{NARROW_SPACE}bp"
+
+
+def usd(value: float) -> str:
+    """Whole US dollars with thousands separators, more digits below 100."""
+    digits = 0 if abs(value) >= 100 or value == 0 else 4 if abs(value) < 1 else 2
+    sign = "\N{MINUS SIGN}" if value < 0 else ""
+    return f"{sign}${abs(value):,.{digits}f}"
+
+
+def p_value(value: float) -> str:
+    """Probability to three digits, never printed as zero."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_words(value: float) -> str:
+    """p-value as a statement: p = 0.210, or p < 0.001."""
+    shown = p_value(value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def plain(value: Any) -> str:
+    """Dates and text as they are, integers with thousands separators, booleans in words."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return number(value, 0)
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one column is shown: heading, unit (empty when it has none), format, meaning, and whether lines may break."""
+
+    label: str
+    unit: str = ""
+    show: Format = plain
+    note: str = ""
+    wrap: bool = False
+
+
+def render_cell(value: Any, show: Format) -> str:
+    """One value as escaped HTML; null as a dash that says what it means."""
+    return MISSING if value is None else escape(show(value))
+
+
+def render_table(
+    frame: pl.DataFrame, fields: Mapping[str, Field], caption: str, *, first: int | None = None, name: str = ""
+) -> str:
+    """Scrollable HTML table of the columns in `fields`, in that order.
+
+    Args:
+        frame: rows to show.
+        fields: column to how it is shown; a key the frame lacks raises polars' ColumnNotFoundError.
+        caption: what the table shows, with the number that matters.
+        first: rows shown when there are more; the caption says so.
+        name: table whose files hold all rows, for the links.
+    """
+    shown = frame.select(list(fields)) if first is None else frame.select(list(fields)).head(first)
+    head = "".join(
+        f'<th scope="col" class="{_align(frame, column)}"{_title(item.note)}>{escape(item.label)}'
+        + (f'<span class="unit">{escape(item.unit)}</span>' if item.unit else "")
+        + "</th>"
+        for column, item in fields.items()
+    )
+    rows = []
+    for row in shown.iter_rows(named=True):
+        cells = [
+            f'<td class="{_align(frame, column)}{" wrap" if item.wrap else ""}">{render_cell(row[column], item.show)}</td>'
+            for column, item in fields.items()
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    if not rows:
+        rows = [f'<tr><td colspan="{len(fields)}" class="none">none</td></tr>']
+    cut = f" First {first:,} of {frame.height:,} rows." if first is not None and frame.height > first else ""
+    return wrap_table(head, rows, caption + cut, name)
+
+
+def wrap_table(head: str, rows: Iterable[str], caption: str, name: str = "") -> str:
+    """Table inside its scrolling box, under a caption that does not scroll; links to the files of table `name`."""
+    links = f" {file_links(name)}" if name else ""
+    label = escape(caption, quote=True)
+    return (
+        f'<div class="table"><p class="caption">{escape(caption)}{links}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table aria-label="{label}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></div>"
+    )
+
+
+def file_links(name: str) -> str:
+    """Links to the files of a table beside the page."""
+    kinds = ("csv", "parquet", "json")
+    links = " ".join(f'<a href="tables/{name}.{kind}">{kind}</a>' for kind in kinds)
+    return f'<span class="files">{escape(name)}: {links}</span>'
+
+
+def _align(frame: pl.DataFrame, column: str) -> str:
+    return "num" if frame.schema[column].is_numeric() else "txt"
+
+
+def _title(note: str) -> str:
+    return f' title="{escape(note, quote=True)}"' if note else ""
+
+
+def render_month_grid(monthly: pl.DataFrame, title: str) -> str:
+    """Calendar of monthly returns: one row per year, blue above zero and orange below, deeper with size.
+
+    Args:
+        monthly: (year, month, ret_net) of one account.
+        title: caption.
+    """
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    values = {(row["year"], row["month"]): row["ret_net"] for row in monthly.iter_rows(named=True)}
+    scale = max((abs(value) for value in values.values()), default=0.0) or 1.0
+    head = '<th scope="col">Year</th>' + "".join(f'<th scope="col" class="num">{name}</th>' for name in months)
+    rows = []
+    for year in sorted({key[0] for key in values}):
+        cells, growth = [], 1.0
+        for month in range(1, 13):
+            value = values.get((year, month))
+            if value is None:
+                cells.append('<td class="num"></td>')
+                continue
+            growth *= 1 + value
+            strength = round(0.08 + 0.62 * abs(value) / scale, 2)
+            kind = "up" if value > 0 else "down" if value < 0 else "zero"
+            cells.append(f'<td class="num heat {kind}" style="--s:{strength}">{percent(value)}</td>')
+        rows.append(
+            f'<tr><th scope="row">{year}</th>{"".join(cells)}<td class="num total">{percent(growth - 1)}</td></tr>'
+        )
+    return wrap_table(head + '<th scope="col" class="num">Year</th>', rows, title, "monthly_returns")
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A Plotly figure with its words.
+
+    Attributes:
+        name: anchor and element id, unique on the page.
+        title: heading.
+        figure: Plotly JSON, ``{"data": [...], "layout": {...}}``, without colours of text or grid: the page
+            sets them for the light or dark theme.
+        caption: what the figure shows, with the key number in words.
+        tables: names of the tables that hold its data.
+        height: pixels.
+    """
+
+    name: str
+    title: str
+    figure: Mapping[str, Any]
+    caption: str
+    tables: Sequence[str]
+    height: int = 380
+
+
+def render_chart(chart: Chart) -> str:
+    """Figure element: heading, plot box, caption with links; the figure's JSON beside it as inert data."""
+    data = json.dumps(chart.figure, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    data = data.replace("<", "\\u003c")
+    links = " ".join(file_links(name) for name in chart.tables)
+    label = escape(f"{chart.title}. {chart.caption}", quote=True)
+    return (
+        f'<figure class="chart" id="{chart.name}"><h3>{escape(chart.title)}</h3>'
+        f'<div class="plot" role="img" aria-label="{label}" id="plot-{chart.name}" '
+        f'style="height:{chart.height}px"><noscript>This figure needs JavaScript; its data are linked below.'
+        f"</noscript></div>"
+        f'<script type="application/json" id="data-{chart.name}">{data}</script>'
+        f"<figcaption>{escape(chart.caption)} {links}</figcaption></figure>"
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One chapter of the page: anchor, heading, and its blocks of HTML in order."""
+
+    name: str
+    title: str
+    blocks: Sequence[str] = field(default_factory=tuple)
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Escaped paragraph."""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<p{attribute}>{escape(text)}</p>"
+
+
+def bullet_list(items: Iterable[str], kind: str = "") -> str:
+    """Escaped bullet list."""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<ul{attribute}>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+
+
+def fact_list(facts: Mapping[str, str], wide: Collection[str] = ()) -> str:
+    """List of names and values; those in `wide` take the whole width."""
+    body = "".join(
+        f'<div{" class=wide" if name in wide else ""}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>'
+        for name, value in facts.items()
+    )
+    return f'<dl class="facts">{body}</dl>'
+
+
+def tile(name: str, value: str, detail: str) -> str:
+    """One headline number."""
+    return (
+        f'<div class="tile"><span class="name">{escape(name)}</span><span class="value">{escape(value)}</span>'
+        f'<span class="detail">{escape(detail)}</span></div>'
+    )
+
+
+def details(summary: str, body: str) -> str:
+    """Folded block; `body` is HTML."""
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def render_page(
+    *, title: str, simulated: bool, verdict: str, lead: Sequence[str], parts: Sequence[Part], footer: str
+) -> str:
+    """Whole self-contained page: styles, Plotly and data inline, no reference to any other host.
+
+    Args:
+        title: document title and h1.
+        simulated: stamp SIMULATED on the page.
+        verdict: the one-sentence answer.
+        lead: HTML blocks under it (headline numbers, warnings).
+        parts: chapters in order.
+        footer: one line of provenance.
+    """
+    from plotly.offline import get_plotlyjs
+
+    room = files("majors_alts_pipeline.report")
+    style = (room / "style.css").read_text()
+    script = (room / "page.js").read_text()
+    stamp = '<p class="stamp" role="note">SIMULATED <span>not a market: every number on this page comes from a simulated lake</span></p>'
+    links = "".join(f'<li><a href="#{part.name}">{escape(part.title)}</a></li>' for part in parts)
+    chapters = "".join(
+        f'<section id="{part.name}"><h2>{escape(part.title)}</h2>{"".join(part.blocks)}</section>' for part in parts
+    )
+    shown_title = f"SIMULATED: {title}" if simulated else title
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(shown_title)}</title><style>{style}</style></head>"
+        f'<body{" class=simulated" if simulated else ""}><a class="skip" href="#main">Skip to the report</a>'
+        f"<header><p class=kicker>majors-alts pipeline</p><h1>{escape(title)}</h1>{stamp if simulated else ''}"
+        f'<p class="verdict">{escape(verdict)}</p>{"".join(lead)}</header>'
+        f'<div class="columns"><nav aria-label="Contents"><ol>{links}</ol></nav><main id="main">{chapters}</main></div>'
+        f"<footer>{escape(footer)}</footer>"
+        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>\n"
+    )

@@ -1,0 +1,342 @@
+"""The page and its files: self-contained, whole or absent, the same bytes for the same inputs, honest in words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from dataclasses import replace
+from datetime import date
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+from report_world import make_world
+
+from majors_alts_pipeline.report import build as report_build
+from majors_alts_pipeline.report.build import ReportContext, ReportError, build_report
+from majors_alts_pipeline.report.figures import MAX_POINTS
+from majors_alts_pipeline.report.statistics import Statistics
+
+FINDINGS = pl.DataFrame(
+    {
+        "check": ["spike_and_revert", "spike_and_revert", "funding_cap"],
+        "severity": ["WARN", "WARN", "ERROR"],
+        "table": ["fact_price", "fact_price", "fact_funding"],
+        "asset_id": ["ALT01", "ALT02", "ALT09"],
+        "date": [date(2023, 5, 1)] * 3,
+        "value": [0.6, 0.7, 0.05],
+        "message": ["ALT01 jumped 60 % and reverted", "ALT02 jumped", "<script>alert(1)</script> beyond the cap"],
+    }
+)
+LAGS = pl.DataFrame(
+    {
+        "execution_lag_days": pl.Series([0, 1, 2] * 2, dtype=pl.Int32),
+        "account": ["always_on"] * 3 + ["regime"] * 3,
+        "sharpe": [1.91, 1.82, 1.73, 0.64, 0.55, 0.46],
+        "total_return": [0.3, 0.2, 0.1, 0.03, 0.02, 0.01],
+    }
+)
+
+
+def _context(world, **over):
+    fields = {
+        "lake_location": "/lakes/<one>",
+        "simulated": False,
+        "fingerprint": "f00dfeed1234",
+        "study_id": "study-abc",
+        "code_version": "0.1.0+abcdef",
+        "settings": world.settings,
+        "absent": ["fact_open_interest: absent, so the feature oi_risk is unknown"],
+        "findings": FINDINGS,
+    }
+    return ReportContext(**(fields | over))
+
+
+@pytest.fixture(scope="module")
+def quick(world):
+    """The world with a short bootstrap: the words and files do not depend on its length."""
+    evaluation = world.settings.evaluation.model_copy(update={"bootstrap_reps": 100})
+    return replace(world, settings=world.settings.model_copy(update={"evaluation": evaluation}))
+
+
+@pytest.fixture(scope="module")
+def built(quick, tmp_path_factory):
+    return build_report(quick.load, _context(quick), tmp_path_factory.mktemp("out") / "report", LAGS)
+
+
+@pytest.fixture(scope="module")
+def page(built):
+    return built.html.read_text()
+
+
+class _Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.ids, self.tags, self.figures, self.tables = [], [], [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.append(tag)
+        self.links += [values[name] for name in ("src", "href", "srcset", "data", "action") if values.get(name)]
+        self.ids += [values["id"]] if "id" in values else []
+        if values.get("role") == "img":
+            self.figures.append(values)
+
+
+def _figures(page):
+    found = re.findall(r'<script type="application/json" id="data-([^"]+)">(.*?)</script>', page, re.S)
+    return {name: json.loads(body) for name, body in found}
+
+
+def test_page_refers_to_nothing_outside(page, built):
+    parsed = _Page(page)
+    inside = [link for link in parsed.links if link.startswith(("#", "data:"))]
+    beside = [link for link in parsed.links if link not in inside]
+    assert not [link for link in beside if not re.fullmatch(r"tables/\w+\.(csv|parquet|json)", link)]
+    assert not {"img", "iframe", "object", "embed"} & set(parsed.tags)
+    style = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
+    assert "url(" not in style
+    assert "@import" not in style
+    missing = [link for link in beside if not (built.html.parent / link).exists()]
+    assert not missing
+    assert not [link for link in inside if link.startswith("#") and link[1:] not in parsed.ids]
+
+
+def test_ids_are_unique_and_figures_are_described(page):
+    parsed = _Page(page)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert len(parsed.figures) >= 15
+    assert all(len(figure["aria-label"]) > 40 for figure in parsed.figures)
+    assert page.count("<figcaption>") == len(parsed.figures)
+    assert '<html lang="en">' in page
+    assert parsed.tags.count("h1") == 1
+
+
+def test_page_is_small_and_holds_plotly_once(page, built):
+    assert built.html.stat().st_size < 7_000_000
+    assert page.count("plotly.js v") == 1
+
+
+def test_traces_are_short_and_finite(page):
+    figures = _figures(page)
+    lengths = {(name, k): len(t.get("y", [])) for name, f in figures.items() for k, t in enumerate(f["data"])}
+    assert max(lengths.values()) <= MAX_POINTS
+    assert not re.search(r"\bNaN\b|\bInfinity\b", json.dumps(figures))
+
+
+def test_equity_shows_every_account_with_its_own_dash_and_the_regimes(page):
+    data = _figures(page)["equity"]["data"]
+    net = [t for t in data if t["type"] == "scatter" and "fill" not in t and "before" not in t["name"]]
+    assert len(net) == 7
+    assert len({(t["line"]["color"], t["line"]["dash"]) for t in net}) == 7
+    assert {"Risk-on majors", "Risk-on alts"} <= {t["name"] for t in data}
+
+
+def test_required_chapters_and_sentences(page):
+    for words in (
+        "Equity of the book", "Underwater", "Rolling betas", "Exposures", "Costs and funding", "Regime timeline",
+        "Universe size", "Findings of the quality rules", "f00dfeed1234", "0.1.0+abcdef", "study-abc",
+        "2023-04-20 to 2025-10-04", "1 of 32 assets stop trading inside this lake", "Monthly net return",
+        "worst drawdowns", "Ex post", "Basket membership", "Turnover", "Execution lags side by side",
+        "What the lake could not tell", "fact_open_interest: absent", "Positions closed for want of a price: 2",
+    ):  # fmt: skip
+        assert words in page, words
+
+
+def test_text_of_the_inputs_is_escaped(page):
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; beyond the cap" in page
+    assert "/lakes/&lt;one&gt;" in page
+
+
+def test_lags_are_side_by_side(page):
+    table = page[page.index("Execution lags side by side") :]
+    order = [table.index(f">{value}<") for value in ("0.64", "0.55", "0.46", "1.91", "1.82", "1.73")]
+    assert order == sorted(order)
+
+
+def test_every_table_is_written_three_times_alike(built):
+    names = {path.stem for path in built.tables.iterdir()}
+    assert {"kpis", "accounts", "drawdowns", "monthly_returns", "attribution", "neutrality", "findings"} <= names
+    for name in names:
+        parquet = pl.read_parquet(built.tables / f"{name}.parquet")
+        rows = json.loads((built.tables / f"{name}.json").read_text())
+        header = (built.tables / f"{name}.csv").read_text().splitlines()[0]
+        assert header.split(",") == parquet.columns
+        assert len(rows) == parquet.height
+        assert not rows or list(rows[0]) == parquet.columns
+
+
+def test_kpis_on_the_page_are_those_of_the_evaluation(built, page, quick):
+    from majors_alts_pipeline.evaluation import kpis
+    from majors_alts_pipeline.report.html import number
+
+    expected = kpis.overall(quick.frames["backtest"], quick.frames["panel"], quick.settings)
+    assert built.kpis.equals(expected)
+    sharpe = expected.filter(account="always_on")["sharpe"].item()
+    assert f"a net Sharpe ratio of {number(sharpe)}" in built.verdict
+    assert built.verdict in page
+
+
+def _digests(folder: Path):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_bytes_depend_on_the_inputs_only(built, quick, tmp_path):
+    """Not on the clock, the place, the order of rows, or whether frames are lazy."""
+
+    def shuffled(name):
+        return quick.frames[name].sample(fraction=1.0, shuffle=True, seed=11).lazy()
+
+    again = build_report(shuffled, _context(quick), tmp_path / "elsewhere" / "report", LAGS)
+    assert _digests(again.html.parent) == _digests(built.html.parent)
+
+
+def test_simulated_is_stamped_everywhere_and_only_then(page, quick, tmp_path):
+    simulated = build_report(quick.load, _context(quick, simulated=True), tmp_path / "report").html.read_text()
+    text = re.sub(r"<style>.*?</style>|<script.*?</script>", "", simulated, flags=re.S)
+    assert text.count("SIMULATED") >= 4
+    assert "<title>SIMULATED" in simulated
+    assert "<body class=simulated>" in simulated
+    plain = re.sub(r"<style>.*?</style>|<script.*?</script>", "", page, flags=re.S)
+    assert "SIMULATED" not in plain
+    assert "Other execution lags were not computed" in simulated
+
+
+def test_a_failed_build_leaves_the_earlier_report(built, quick, tmp_path, monkeypatch):
+    out = tmp_path / "report"
+    build_report(quick.load, _context(quick), out, LAGS)
+    before = _digests(out)
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report_build, "_put_in_place", full)
+    with pytest.raises(ReportError, match=r"cannot write .*report: No space left on device; .*--out"):
+        build_report(quick.load, _context(quick, study_id="other"), out, LAGS)
+    assert _digests(out) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_an_unusable_place_is_one_clear_error(quick, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReportError, match="cannot write"):
+        build_report(quick.load, _context(quick), tmp_path / "file" / "report")
+
+
+def test_a_reader_never_sees_half_a_report(tmp_path):
+    """Page and tables always carry the same mark while two directories are exchanged again and again."""
+    out = tmp_path / "report"
+
+    def fresh(mark):
+        new = tmp_path / f".new{mark}"
+        (new / "tables").mkdir(parents=True)
+        (new / "report.html").write_text(str(mark))
+        (new / "tables" / "kpis.csv").write_text(str(mark))
+        return new
+
+    report_build._put_in_place(fresh(0), out)
+    stop, absent = threading.Event(), []
+
+    def read():
+        while not stop.is_set():
+            folder = list(out.iterdir()) if out.exists() else []
+            if {path.name for path in folder} != {"report.html", "tables"}:
+                absent.append([path.name for path in folder])
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for mark in range(1, 200):
+        report_build._put_in_place(fresh(mark), out)
+    stop.set()
+    reader.join()
+    assert (out / "report.html").read_text() == "199"
+    assert not absent
+
+
+def test_without_name_exchange_the_report_is_still_replaced(tmp_path, monkeypatch):
+    class NoExchange:
+        def __init__(self, *_args, **_kwargs): ...
+
+    monkeypatch.setattr(report_build.ctypes, "CDLL", NoExchange)
+    for mark in ("old", "new"):
+        (tmp_path / mark).mkdir()
+        (tmp_path / mark / "report.html").write_text(mark)
+        report_build._put_in_place(tmp_path / mark, tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_nothing_to_report_on_is_an_error(quick, tmp_path):
+    for change, words in (
+        (lambda frame: frame.clear(), "backtest holds no day"),
+        (lambda frame: frame.filter(pl.col("account") != "btc"), "lacks account.* btc"),
+    ):
+        frames = quick.frames | {"backtest": change(quick.frames["backtest"])}
+        with pytest.raises(ReportError, match=words):
+            build_report(frames.__getitem__, _context(quick), tmp_path / "report")
+    frames = quick.frames | {"regime": quick.frames["regime"].clear()}
+    with pytest.raises(ReportError, match="regime holds no row of method 'composite'"):
+        build_report(frames.__getitem__, _context(quick), tmp_path / "report")
+
+
+def test_a_lake_on_which_nothing_traded_is_an_error_with_the_reason(quick, tmp_path):
+    flat = quick.frames["backtest"].with_columns(pl.col("turnover", "ret_net", "ret_gross") * 0.0)
+    frames = quick.frames | {"backtest": flat}
+    with pytest.raises(ReportError, match="no account traded .*no betas before the burn-in"):
+        build_report(frames.__getitem__, _context(quick), tmp_path / "report")
+
+
+def _statistics(low, high, p, difference=0.001):
+    overall = pl.DataFrame(
+        {"account": ["regime", "always_on"], "sharpe": [1.0, 1.0], "sharpe_low": [low] * 2, "sharpe_high": [high] * 2}
+    )
+    edge = pl.DataFrame(
+        {"p_value": [p], "difference": [difference]}, schema={"p_value": pl.Float64, "difference": pl.Float64}
+    )
+    empty = pl.DataFrame()
+    return Statistics(overall, empty, empty, empty, empty, edge, 0.95)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "difference", "said"),
+    [
+        (0.2, 1.8, 0.2, 0.001, ["above zero", "that timing helps is not shown (p = 0.200)"]),
+        (-0.2, 1.8, 0.01, 0.001, ["not distinguishable from zero", "prices paid the book more under"]),
+        (-1.8, -0.2, 0.01, -0.001, ["below zero", "less, against the rule, under"]),
+        (None, None, None, 0.001, ["too few days for an interval", "cannot be tested"]),
+        (0.2, 1.8, 0.0001, 0.001, ["(p < 0.001)"]),
+    ],
+)
+def test_verdict_follows_from_the_numbers(low, high, p, difference, said):
+    sentence = _statistics(low, high, p, difference).verdict(date(2024, 1, 1), date(2024, 12, 31))
+    assert "(366 days)" in sentence
+    assert all(words in sentence for words in said), sentence
+
+
+def test_warnings_name_what_would_make_a_reader_doubt(quick, tmp_path):
+    mixed = "backtest: 3 days were stored by study old; materialise them again"
+    evaluation = quick.settings.evaluation.model_copy(update={"red_flag_sharpe": 0.05})
+    settings = quick.settings.model_copy(update={"evaluation": evaluation})
+    context = _context(quick, mixed=[mixed], settings=settings, survivorship="Only contracts still listed are present.")
+    text = build_report(quick.load, context, tmp_path / "report").html.read_text()
+    warnings = text[text.index('class="warnings"') : text.index("</ul>")]
+    assert mixed in warnings
+    assert "beyond the plausible 0.1" in warnings or "beyond the plausible 0.0" in warnings
+    assert "1 data-quality findings of severity ERROR" in warnings
+    assert "stand-in for missing prints" in warnings
+    assert "Only contracts still listed are present." in text
+
+
+def test_a_lake_too_short_to_trade_still_reports(tmp_path):
+    short = make_world(n_days=40, dies=False)
+    built = build_report(short.load, _context(short), tmp_path / "report")
+    assert "too few days for an interval" in built.verdict or "nothing that can be measured" in built.verdict
+    text = built.html.read_text()
+    assert "survivors" in text
+    assert "nan" not in re.sub(r"<script.*?</script>|<style>.*?</style>", "", text, flags=re.S).lower().split()
