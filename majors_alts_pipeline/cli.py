@@ -100,7 +100,7 @@ def run(
 ) -> None:
     """The main job: the whole chain over the lake's history through Dagster, then the report."""
     paths = _environment(lake, config, out)
-    from majors_alts_pipeline.orchestration.run import run_history
+    from majors_alts_pipeline.main_job import run_history
 
     result = run_history(paths, _day(start, "--from"), _day(end, "--to"), _say)
     for sentence in result.absent:
@@ -208,7 +208,7 @@ def prove(
 def report(lake: LakeOption = None, config: ConfigOption = None, out: OutOption = None) -> None:
     """Rebuild the report from the stored results."""
     paths = _environment(lake, config, out)
-    from majors_alts_pipeline.orchestration.run import rebuild_report
+    from majors_alts_pipeline.main_job import rebuild_report
 
     with _status("building the report"):
         built = rebuild_report(paths, _say)
@@ -290,7 +290,7 @@ def last_day(lake: LakeOption = None, config: ConfigOption = None) -> None:
 def prune(keep: Annotated[int, typer.Option(min=1, help="runs whose event logs are kept")] = 20) -> None:
     """Delete Dagster's event logs of all but the newest runs; results are not touched."""
     _environment()
-    from majors_alts_pipeline.orchestration.run import prune_runs
+    from majors_alts_pipeline.main_job import prune_runs
 
     print(f"deleted the logs of {prune_runs(keep)} runs")
 

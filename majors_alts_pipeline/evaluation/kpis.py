@@ -155,6 +155,10 @@ _ROW_SCHEMA: dict[str, Any] = {
 }  # fmt: skip
 
 
+RISK_ADJUSTED = ("sharpe", "sharpe_low", "sharpe_high", "sharpe_se", "sharpe_gross", "sortino", "calmar")
+"""Null where no day was invested."""
+
+
 def _row(days: pl.DataFrame, settings: Settings) -> dict[str, Any]:
     """KPIs of one account over some days, nulls where there is nothing to measure.
 
@@ -181,7 +185,7 @@ def _row(days: pl.DataFrame, settings: Settings) -> dict[str, Any]:
     def annual(values: np.ndarray) -> float:
         return float(np.mean(values)) * DAYS_PER_YEAR
 
-    return _without_nan({
+    row = {
         "n_days": n,
         "n_episodes": 1 + int((days["date"].diff().drop_nulls().dt.total_days() > 1).sum()),
         "n_invested_days": int(invested.sum()),
@@ -208,7 +212,9 @@ def _row(days: pl.DataFrame, settings: Settings) -> dict[str, Any]:
         **_realised_betas(held, rules.confidence),
         "neutrality_ex_ante_btc": held["ante_btc"].abs().mean(),
         "neutrality_ex_ante_eth": held["ante_eth"].abs().mean(),
-    })  # fmt: skip
+    }
+    # Leftover costs of leaving a book are not a return to be judged by its risk.
+    return _without_nan(row if invested.any() else {**row, **dict.fromkeys(RISK_ADJUSTED)})
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

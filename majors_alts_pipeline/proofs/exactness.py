@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -111,18 +112,24 @@ def replay(
     progress: Progress,
 ) -> Proof:
     """The live decision of a day, made by a system that has only seen the lake up to it, equals the backtest's."""
-    from majors_alts_pipeline.report.signals import decisions
+    from majors_alts_pipeline.report.signals import build_signals
+
+    def signal(tables: Mapping[str, pl.DataFrame], day: date) -> pl.DataFrame:
+        document = build_signals(
+            **{name: tables[name].filter(pl.col("date") == day) for name in ("positions", "backtest", "regime")},
+            execution_lag_days=settings.backtest.execution_lag_days,
+            today=day + timedelta(days=1),
+            study={},
+        )
+        rows = document.pop("decisions") or [{}]
+        header = pl.DataFrame({"header": [json.dumps(document, sort_keys=True, default=str)]})
+        return header.join(pl.DataFrame(rows, infer_schema_length=None), how="cross")
 
     def pairs() -> Iterable[tuple[str, str, pl.DataFrame, pl.DataFrame]]:
         for day in days:
             progress(f"replay test: the decision of {day}")
             live = Runner(cut(lake, day), settings).run_all(Window(lake.first_day(), day))
-            yield (
-                str(day),
-                "signals",
-                decisions(live["positions"], live["regime"], day),
-                decisions(full["positions"], full["regime"], day),
-            )
+            yield str(day), "signals", signal(live, day), signal(full, day)
 
     return _compare("replay", "the live signal of a day equals the backtest's row of that day", pairs())
 

@@ -15,7 +15,7 @@ from majors_alts_pipeline.proofs import accounts, exactness, markets
 from majors_alts_pipeline.proofs.proof import Proof
 
 Progress = Callable[[str], None]
-EFFECTS = (0.0, 0.002, 0.005)
+EFFECTS = (0.0, 0.005, 0.01)
 """Planted expected daily returns of the book in the favourable hidden state, decimal."""
 
 
@@ -69,5 +69,6 @@ def prove_markets(n_markets: int, n_alts: int, n_days: int, progress: Progress) 
     """Machines 3 and 4: null markets and planted edges, each through the real chain."""
     null = markets.run_markets(range(n_markets), [0.0], n_alts, n_days, progress=progress)
     planted_seeds = range(1000, 1000 + max(20, n_markets // 5))
-    planted = markets.run_markets(planted_seeds, EFFECTS, n_alts, n_days, progress=progress)
+    # Regimes last weeks: power needs years where size does not.
+    planted = markets.run_markets(planted_seeds, EFFECTS, n_alts, 2 * n_days, progress=progress)
     return [*markets.null_proofs(null), *markets.planted_proofs(planted)]

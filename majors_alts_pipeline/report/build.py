@@ -1,4 +1,4 @@
-"""The report: one HTML file that works with the network off, and every table of it beside as CSV, Parquet and JSON."""
+"""The report: one HTML file that works with the network off, its tables beside as CSV, Parquet, JSON."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def build_report(
 ) -> ReportPaths:
     """Build the report of the loaded days and put it at `out`, whole or not at all.
 
-    The bytes depend only on the arguments. `out` is a directory owned by the report: it is replaced as a whole.
+    The bytes depend only on the arguments. `out` belongs to the report: it is replaced as a whole.
 
     Args:
         load: table name to its rows; panel, universe and betas may be large and are only scanned.
@@ -106,7 +106,8 @@ def build_report(
         _write(book, page, out)
     except OSError as error:
         raise ReportError(
-            f"report: cannot write {out}: {error.strerror or error}; free the disk or choose another directory "
+            f"report: cannot write {out}: {error.strerror or error}; free the disk or choose another "
+            "directory "
             "with --out. The earlier report is untouched."
         ) from error
     return ReportPaths(out / "report.html", out / "tables", book.statistics.overall, book.verdict)
@@ -136,17 +137,27 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
     settings = context.settings
     backtest = _collected(load("backtest"))
     if not backtest.height:
-        raise ReportError("report: table backtest holds no day; materialise the chain first (`majors-alts run`)")
+        raise ReportError(
+            "report: table backtest holds no day; materialise the chain first (`majors-alts run`)"
+        )
     missing = [name for name in tables.ACCOUNTS if name not in set(backtest["account"].unique())]
     if missing:
-        raise ReportError(f"report: table backtest lacks account(s) {', '.join(missing)}; materialise it again")
+        raise ReportError(
+            f"report: table backtest lacks account(s) {', '.join(missing)}; materialise it again"
+        )
     regime = _collected(load("regime")).filter(method=settings.regime.method)
     if not regime.height:
-        raise ReportError(f"report: table regime holds no row of method {settings.regime.method!r}; materialise it")
+        raise ReportError(
+            f"report: table regime holds no row of method {settings.regime.method!r}; materialise it"
+        )
     panel, universe = load("panel").lazy(), load("universe").lazy()
     positions, basket = _collected(load("positions")), _collected(load("basket"))
     features, regime_model = _collected(load("features")), _collected(load("regime_model"))
-    majors = panel.filter(pl.col("asset_id").is_in(settings.lake.majors)).select("date", "asset_id", "ret").collect()
+    majors = (
+        panel.filter(pl.col("asset_id").is_in(settings.lake.majors))
+        .select("date", "asset_id", "ret")
+        .collect()
+    )
     evaluated = _evaluated(backtest, basket)
     statistics = statistics_of(backtest, regime, majors, settings)
     backtest = evaluated
@@ -187,7 +198,9 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
         "ended_assets": ended,
         "dead_exits": tables.dead_exits(positions),
         "findings": context.findings,
-        "kpis_daily": _collected(load("kpis")).filter(pl.col("date") >= first).sort(tables.account_order(), "date"),
+        "kpis_daily": _collected(load("kpis"))
+        .filter(pl.col("date") >= first)
+        .sort(tables.account_order(), "date"),
     }
     if lag_table is not None:
         frames["lags"] = lag_table
@@ -211,10 +224,16 @@ def _evaluated(backtest: pl.DataFrame, basket: pl.DataFrame) -> pl.DataFrame:
     start = evaluation_start(backtest)
     if start is None:
         first, last = _span(backtest)
-        why = basket.filter(pl.col("reason") != "").group_by("reason").len().sort("len", "reason", descending=True)
+        why = (
+            basket.filter(pl.col("reason") != "")
+            .group_by("reason")
+            .len()
+            .sort("len", "reason", descending=True)
+        )
         reason = f"the book was flat: {why['reason'][0]}" if why.height else "table basket holds no row"
         raise ReportError(
-            f"report: no account traded on any day from {first} to {last} ({reason}); look at table universe for the rule "
+            f"report: no account traded on any day from {first} to {last} ({reason}); look at table universe "
+            "for the rule "
             "that keeps assets out, or give a longer lake"
         )
     return backtest.filter(pl.col("date") >= start)
@@ -242,7 +261,9 @@ def _lead(book: _Book) -> list[str]:
     for account in ("regime", "always_on"):
         kpi = book.statistics.account(account)
         sharpe = "–" if kpi["sharpe"] is None else html.number(kpi["sharpe"])
-        tiles.append(html.tile(f"{account_name(account)}: net Sharpe", sharpe, _interval_words(kpi, "sharpe", book)))
+        tiles.append(
+            html.tile(f"{account_name(account)}: net Sharpe", sharpe, _interval_words(kpi, "sharpe", book))
+        )
         growth = "–" if kpi["cagr"] is None else percent(kpi["cagr"])
         falls = f"max drawdown {percent(kpi['max_drawdown'])}"
         tiles.append(html.tile(f"{account_name(account)}: net CAGR", growth, falls))
@@ -275,7 +296,8 @@ def _warnings(book: _Book) -> list[str]:
     for row in book.statistics.overall.iter_rows(named=True):
         if row["sharpe"] is not None and abs(row["sharpe"]) > bound:
             found.append(
-                f"{account_name(row['account'])} shows a Sharpe ratio of {html.number(row['sharpe'])}, beyond the "
+                f"{account_name(row['account'])} shows a Sharpe ratio of {html.number(row['sharpe'])}, "
+                "beyond the "
                 f"plausible {html.number(bound, 1)}: look for a mistake before believing it."
             )
     errors = context.findings.filter(pl.col("severity") == "ERROR").height
@@ -284,7 +306,8 @@ def _warnings(book: _Book) -> list[str]:
     assumed = _component(book["attribution"], "regime", ("pnl_funding_assumed",))
     if assumed:
         found.append(
-            f"Part of the regime-timed book's funding is a stand-in for missing prints: {percent(assumed, 2)} of NAV a year."
+            "Part of the regime-timed book's funding is a stand-in for missing prints: "
+            f"{percent(assumed, 2)} of NAV a year."
         )
     if not book["ended_assets"].height:
         found.append("No series ends inside this lake: survivors only; see Universe and survivorship.")
@@ -309,12 +332,18 @@ def _parts(book: _Book) -> list[Part]:
 def _performance(book: _Book) -> list[str]:
     confidence = book.statistics.confidence
     rows = [
-        {"account": row["account"], "sharpe": row["sharpe"], "low": row["sharpe_low"], "high": row["sharpe_high"]}
+        {
+            "account": row["account"],
+            "sharpe": row["sharpe"],
+            "low": row["sharpe_low"],
+            "high": row["sharpe_high"],
+        }
         for row in book.statistics.overall.sort(tables.account_order()).iter_rows(named=True)
     ]
     timed, always = book.statistics.account("regime"), book.statistics.account("always_on")
     words = (
-        f"Regime-timed {_or_dash(timed['total_return'])}, always-on {_or_dash(always['total_return'])} over the whole "
+        f"Regime-timed {_or_dash(timed['total_return'])}, always-on {_or_dash(always['total_return'])} over "
+        "the whole "
         f"window, BTC {_or_dash(book.statistics.account('btc')['total_return'])}."
     )
     return [
@@ -368,9 +397,12 @@ def _kpi_matrix(book: _Book) -> str:
         item = FIELDS[name]
         unit = f'<span class="unit">{escape(item.unit)}</span>' if item.unit else ""
         cells = "".join(f'<td class="num">{_cell_with_range(row, name, item)}</td>' for row in rows)
-        body.append(f'<tr><th scope="row" title="{escape(item.note)}">{escape(item.label)}{unit}</th>{cells}</tr>')
+        body.append(
+            f'<tr><th scope="row" title="{escape(item.note)}">{escape(item.label)}{unit}</th>{cells}</tr>'
+        )
     caption = (
-        f"KPIs after costs and funding, 365 days a year; in brackets the {percent(book.statistics.confidence, 0)} "
+        "KPIs after costs and funding, 365 days a year; in brackets the "
+        f"{percent(book.statistics.confidence, 0)} "
         "interval (stationary bootstrap; for betas see Methods)."
     )
     return "<h3>KPIs</h3>" + html.wrap_table(head, body, caption, "kpis")
@@ -391,7 +423,9 @@ def _kpi_slices(book: _Book, attribute: str, key: str, caption: str) -> str:
     columns = [name for name in _SLICE_COLUMNS if name != "n_episodes" or key == "label"]
     over = {"sharpe": Field("Sharpe, net", f"per year, {percent(book.statistics.confidence, 0)} interval")}
     shown = _interval_in_words(frame, "sharpe")
-    return html.render_table(shown, chosen(["account", key, *columns], **over), caption, name=f"kpis_{attribute}")
+    return html.render_table(
+        shown, chosen(["account", key, *columns], **over), caption, name=f"kpis_{attribute}"
+    )
 
 
 def _interval_in_words(frame: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -440,12 +474,19 @@ def _regimes(book: _Book) -> list[str]:
     return [
         html.paragraph(book.statistics.edge_words()),
         html.render_chart(figures.regime_timeline(book["regime"], book["regime_episodes"], enter)),
-        _kpi_slices(book, "by_regime", "label", "KPIs by the label known when the position was decided. "
-            "Without invested days a row holds only the cost of leaving positions."),
+        _kpi_slices(
+            book,
+            "by_regime",
+            "label",
+            "KPIs by the label known when the position was decided. "
+            "Without invested days a row holds only the cost of leaving positions.",
+        ),
         html.render_chart(figures.returns_by_label(book["returns_by_label"])),
         html.render_table(
             book["regime_summary"],
-            chosen(["label", "n_days", "share", "n_episodes", "mean_days", "longest_days"], n_days=Field("Days")),
+            chosen(
+                ["label", "n_days", "share", "n_episodes", "mean_days", "longest_days"], n_days=Field("Days")
+            ),
             "How long each label held.",
             name="regime_summary",
         ),
@@ -467,13 +508,30 @@ def _regimes(book: _Book) -> list[str]:
         ),
         html.details(
             f"KPIs of {book.statistics.by_fold['fold'].n_unique()} walk-forward folds",
-            _kpi_slices(book, "by_fold", "fold", "Each fold trades the model of its refit date; one continuous account."),
+            _kpi_slices(
+                book,
+                "by_fold",
+                "fold",
+                "Each fold trades the model of its refit date; one continuous account.",
+            ),
         ),
         html.details(
-            f"Walk-forward refits: {tried.height} dates, {int(tried['n_candidates'].sum()):,} candidates tried",
+            f"Walk-forward refits: {tried.height} dates, {int(tried['n_candidates'].sum()):,} candidates "
+            "tried",
             html.render_table(
                 tried,
-                chosen(["date", "candidate", "in_force", "objective", "n_obs", "train_end", "n_candidates", "params"]),
+                chosen(
+                    [
+                        "date",
+                        "candidate",
+                        "in_force",
+                        "objective",
+                        "n_obs",
+                        "train_end",
+                        "n_candidates",
+                        "params",
+                    ]
+                ),
                 "Model in force from each refit date, chosen only from days before it.",
                 name="refits",
             ),
@@ -484,7 +542,11 @@ def _regimes(book: _Book) -> list[str]:
 def _neutrality(book: _Book) -> list[str]:
     settings = book.context.settings.evaluation
     return [
-        html.render_chart(figures.rolling_betas_chart(book["rolling_betas"], settings.rolling_window_days, settings.confidence)),
+        html.render_chart(
+            figures.rolling_betas_chart(
+                book["rolling_betas"], settings.rolling_window_days, settings.confidence
+            )
+        ),
         _neutrality_table(book),
         html.render_chart(figures.exposures(book["accounts"])),
         html.render_chart(figures.beta_quality_chart(book["beta_quality"])),
@@ -498,7 +560,8 @@ def _neutrality_table(book: _Book) -> str:
     shown = _interval_in_words(frame.sort(tables.account_order(), "factor"), "ex_post")
     columns = ["account", "factor", "n_days", "ex_ante_mean", "ex_ante_abs", "ex_post", "error"]
     caption = (
-        "Neutrality error of the held book over its invested days: what the betas said before each day, and the beta that "
+        "Neutrality error of the held book over its invested days: what the betas said before each day, and "
+        "the beta that "
         "one regression of the gross return on BTC and ETH found (Newey-West interval)."
     )
     return html.render_table(shown, chosen(columns, **over), caption, name="neutrality")
@@ -506,7 +569,16 @@ def _neutrality_table(book: _Book) -> str:
 
 def _costs(book: _Book) -> list[str]:
     settings = book.context.settings
-    legs = ["account", "leg", "pnl_price", "pnl_funding", "cost_fees", "cost_slippage", "cost_impact", "cost_exit_haircut"]
+    legs = [
+        "account",
+        "leg",
+        "pnl_price",
+        "pnl_funding",
+        "cost_fees",
+        "cost_slippage",
+        "cost_impact",
+        "cost_exit_haircut",
+    ]
     held = book["funding_of_positions"]
     return [
         html.render_chart(figures.attribution_bars(book["attribution"])),
@@ -514,7 +586,10 @@ def _costs(book: _Book) -> list[str]:
         html.render_chart(figures.attribution_over_time(book["accounts"], "regime")),
         html.render_chart(figures.attribution_over_time(book["accounts"], "always_on")),
         html.render_table(
-            book["attribution_by_leg"], chosen([*legs, "net"]), "Profit, funding and costs by leg.", name="attribution_by_leg"
+            book["attribution_by_leg"],
+            chosen([*legs, "net"]),
+            "Profit, funding and costs by leg.",
+            name="attribution_by_leg",
         ),
         html.render_chart(figures.funding_legs(book["funding_by_leg"], settings.backtest.capital_usd)),
         html.render_table(
@@ -539,7 +614,10 @@ def _attribution_matrix(book: _Book) -> str:
     )
     rows = []
     for component in (*tables.COMPONENTS, "net", "pnl_funding_assumed"):
-        found = {row["account"]: row for row in book["attribution"].filter(component=component).iter_rows(named=True)}
+        found = {
+            row["account"]: row
+            for row in book["attribution"].filter(component=component).iter_rows(named=True)
+        }
         cells = "".join(
             f'<td class="num">{html.usd(found[account]["usd"])}</td>'
             f'<td class="num">{percent(found[account]["per_year"], 2)}</td>'
@@ -547,8 +625,10 @@ def _attribution_matrix(book: _Book) -> str:
         )
         rows.append(f'<tr><th scope="row">{escape(COMPONENT_NAMES[component])}</th>{cells}</tr>')
     caption = (
-        "Attribution: the components add to the net; costs are negative. The last row is the part of funding that is a "
-        "stand-in for missing prints, already contained in funding. Yearly shares are means of daily amount / NAV."
+        "Attribution: the components add to the net; costs are negative. The last row is the part of funding "
+        "that is a "
+        "stand-in for missing prints, already contained in funding. Yearly shares are means of daily amount "
+        "/ NAV."
     )
     return html.wrap_table(head, rows, caption, "attribution")
 
@@ -558,7 +638,17 @@ def _assets_table(book: _Book) -> str:
     ends = pl.concat(
         [one for account in ("regime", "always_on") for one in _both_ends(frame.filter(account=account), 8)]
     )
-    columns = ["account", "asset_id", "leg", "days_held", "mean_weight", "pnl_price", "pnl_funding", "costs", "net"]
+    columns = [
+        "account",
+        "asset_id",
+        "leg",
+        "days_held",
+        "mean_weight",
+        "pnl_price",
+        "pnl_funding",
+        "costs",
+        "net",
+    ]
     caption = "The eight assets that gave most and the eight that took most, per book."
     return html.render_table(ends, chosen(columns), caption, name="attribution_by_asset")
 
@@ -572,8 +662,11 @@ def _basket(book: _Book) -> list[str]:
         html.render_chart(figures.basket_size(book["basket_daily"])),
         html.render_table(
             book["basket_status"],
-            chosen(["status", "relaxed", "reason", "n_days", "share", "first", "last"], n_days=Field("Days"),
-                   reason=Field("Reason")),
+            chosen(
+                ["status", "relaxed", "reason", "n_days", "share", "first", "last"],
+                n_days=Field("Days"),
+                reason=Field("Reason"),
+            ),
             "Outcome of the daily optimisation.",
             first=12,
             name="basket_status",
@@ -583,8 +676,10 @@ def _basket(book: _Book) -> list[str]:
             "Members of the book",
             html.render_table(
                 book["basket_members"],
-                chosen(["asset_id", "leg", "n_days", "share", "mean_weight", "largest_weight", "first", "last"],
-                       n_days=Field("In the book", "days")),
+                chosen(
+                    ["asset_id", "leg", "n_days", "share", "mean_weight", "largest_weight", "first", "last"],
+                    n_days=Field("In the book", "days"),
+                ),
                 "Every asset the target book held.",
                 first=60,
                 name="basket_members",
@@ -613,7 +708,18 @@ def _universe(book: _Book) -> list[str]:
         ),
         html.render_table(
             exits,
-            chosen(["date", "account", "asset_id", "leg", "price", "price_age_days", "traded_usd", "cost_exit_haircut"]),
+            chosen(
+                [
+                    "date",
+                    "account",
+                    "asset_id",
+                    "leg",
+                    "price",
+                    "price_age_days",
+                    "traded_usd",
+                    "cost_exit_haircut",
+                ]
+            ),
             f"Positions closed for want of a price: {exits.height}, at the last price with a haircut of "
             f"{percent(book.context.settings.costs.exit_haircut, 0)}.",
             first=25,
@@ -626,16 +732,28 @@ def _quality(book: _Book) -> list[str]:
     findings = book["findings"]
     summary = (
         findings.group_by("check", "severity", "table")
-        .agg(rows=pl.len(), n_assets=pl.col("asset_id").n_unique(), first=pl.col("date").min(), last=pl.col("date").max(),
-             example=pl.col("message").sort().first())
+        .agg(
+            rows=pl.len(),
+            n_assets=pl.col("asset_id").n_unique(),
+            first=pl.col("date").min(),
+            last=pl.col("date").max(),
+            example=pl.col("message").sort().first(),
+        )
         .sort("severity", "rows", "check", "table", descending=[False, True, False, False])
     )
     absent = book.context.absent
-    lost = html.bullet_list(absent) if absent else html.paragraph("Every table the pipeline can use is present.", "soft")
+    lost = (
+        html.bullet_list(absent)
+        if absent
+        else html.paragraph("Every table the pipeline can use is present.", "soft")
+    )
     return [
         html.render_table(
             summary,
-            chosen(["check", "severity", "table", "rows", "n_assets", "first", "last", "example"], n_assets=Field("Assets")),
+            chosen(
+                ["check", "severity", "table", "rows", "n_assets", "first", "last", "example"],
+                n_assets=Field("Assets"),
+            ),
             f"Findings of the quality rules on the lake: {findings.height:,}. Nothing was repaired silently.",
             name="findings",
         ),
@@ -646,7 +764,7 @@ def _quality(book: _Book) -> list[str]:
 
 
 def _header_facts(book: _Book) -> str:
-    """What was run on what: the lines that identify this page."""
+    """Lines that identify this page: what was run on what."""
     context = book.context
     facts = {
         "Window": f"{book.first} to {book.last} ({(book.last - book.first).days + 1:,} days)",
@@ -666,35 +784,46 @@ def _universe_words(daily: pl.DataFrame) -> str:
     size = daily.filter(pl.col("n_eligible_alts").cum_sum() > 0)["n_eligible_alts"]
     if not size.len():
         return "no alt was ever eligible"
-    return f"{size.min()} to {size.max()} eligible alts a day (median {size.median():.0f}), since the first eligible day"
+    low, middle, high = size.min(), html.number(figures.as_float(size.median()), 0), size.max()
+    return f"{low!s} to {high!s} eligible alts a day (median {middle}), since the first eligible day"
 
 
 def _trials_words(refits: pl.DataFrame) -> str:
     if not refits.height:
         return "no refit date lies inside the window"
     tried = refits["n_candidates"]
-    return f"{tried.max()} candidates at each of {refits.height} refit dates ({tried.sum():,} evaluations on record)"
+    return (
+        f"{tried.max()!s} candidates at each of {refits.height} refit dates "
+        f"({tried.sum():,} evaluations on record)"
+    )
 
 
 def _study(book: _Book) -> list[str]:
     settings = book.context.settings
     costs, trading = settings.costs, settings.backtest
+    spread = [
+        html.basis_points(value) for value in (costs.spread_default, costs.spread_min, costs.spread_max)
+    ]
     facts = {
         "Fees": f"taker {html.basis_points(costs.taker_fee)}, maker {html.basis_points(costs.maker_fee)}, "
         f"maker share {percent(costs.maker_share, 0)}",
-        "Spread": f"EDGE over {costs.spread_window_days} days, else {html.basis_points(costs.spread_default)}, "
-        f"within {html.basis_points(costs.spread_min)} and {html.basis_points(costs.spread_max)}; half is paid per trade",
+        "Spread": f"EDGE over {costs.spread_window_days} days, else {spread[0]}, within {spread[1]} and "
+        f"{spread[2]}; half is paid per trade",
         "Impact": f"{costs.impact_coefficient:g} × daily volatility × √(traded / daily volume)",
         "Missing funding": f"charged {percent(costs.missing_funding_annual, 0)} a year of the position",
-        "Missing price": f"carried {settings.lake.price_carry_days} days, then closed at the last price with a haircut of "
-        f"{percent(costs.exit_haircut, 0)}",
+        "Missing price": f"carried {settings.lake.price_carry_days} days, then closed at the last price "
+        f"with a haircut of {percent(costs.exit_haircut, 0)}",
         "Execution": f"at the close of D + {trading.execution_lag_days}; rebalancing: {trading.rebalance}, "
         f"or beyond a drift of {percent(trading.band, 0)} of target gross",
-        "Volatility target": "off" if trading.vol_target is None else f"{percent(trading.vol_target, 0)} a year",
+        "Volatility target": "off"
+        if trading.vol_target is None
+        else f"{percent(trading.vol_target, 0)} a year",
         "Capital": html.usd(trading.capital_usd),
         "Seeds": f"random regimes {trading.seed}, bootstrap {settings.evaluation.seed}",
     }
-    dump = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
+    dump = yaml.safe_dump(
+        settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110
+    )
     return [
         html.fact_list(facts),
         html.details("Whole configuration", f"<pre>{escape(dump)}</pre>"),
@@ -704,15 +833,20 @@ def _study(book: _Book) -> list[str]:
 
 
 _METHODS = (
-    "A decision on day D uses facts known at its close and is executed at the close of D + lag; a label shown beside a "
+    "A decision on day D uses facts known at its close and is executed at the close of D + lag; a label "
+    "shown beside a "
     "return is the one that was known before it.",
-    "Returns are simple, daily, net of fees, half-spread, square-root impact, signed funding and exit haircuts; "
+    "Returns are simple, daily, net of fees, half-spread, square-root impact, signed funding and exit "
+    "haircuts; "
     "statistics are annualised by 365 days and use no risk-free rate.",
-    "Sharpe standard error: Lo (2002). Intervals: stationary bootstrap of Politis and Romano (1994), block length of "
+    "Sharpe standard error: Lo (2002). Intervals: stationary bootstrap of Politis and Romano (1994), block "
+    "length of "
     "Politis and White (2004, corrected 2009).",
-    "Rolling betas: least squares on the daily returns of BTC and ETH together, textbook standard errors; the band is "
+    "Rolling betas: least squares on the daily returns of BTC and ETH together, textbook standard errors; "
+    "the band is "
     "pointwise, so some days lie outside it by chance.",
-    "Folds of the walk-forward are one continuous account: holdings pass from one to the next and pay for the change.",
+    "Folds of the walk-forward are one continuous account: holdings pass from one to the next and pay for "
+    "the change.",
 )
 
 
@@ -729,7 +863,8 @@ def _files(book: _Book) -> list[str]:
 def _footer(context: ReportContext) -> str:
     stamp = "SIMULATED. " if context.simulated else ""
     return (
-        f"{stamp}Study {context.study_id} · lake {context.fingerprint} · configuration {context.settings.digest()} · "
+        f"{stamp}Study {context.study_id} · lake {context.fingerprint} · configuration "
+        f"{context.settings.digest()} · "
         f"code {context.code_version}. Past and simulated returns are not a promise."
     )
 
@@ -757,7 +892,7 @@ _RENAME_EXCHANGE = 2
 
 
 def _put_in_place(new: Path, out: Path) -> None:
-    """Make `new` the directory `out`; what was there ends up at `new`. Atomic where the system can exchange names."""
+    """Make `new` the directory `out`, atomically where the system can; the old one ends up at `new`."""
     if not out.exists():
         new.rename(out)
         return
@@ -774,4 +909,3 @@ def _put_in_place(new: Path, out: Path) -> None:
     out.rename(aside)
     new.rename(out)
     shutil.rmtree(aside.parent)
-

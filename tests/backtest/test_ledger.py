@@ -104,6 +104,14 @@ def test_a_stop_cannot_improve_the_bar_that_triggered_it(lag, side, rule):
     assert stopped.detail("order_usd")[decided, 0] * side < 0
 
 
+def test_with_no_lag_the_decision_of_the_triggering_close_leaves_the_stopped_asset_alone():
+    price = np.array([100, 100, 80, 70, 60.0])
+    out = books(market(price), plan([0.5], 5, rebalance=[0, 2], stops=stop(fixed=0.1)))
+    np.testing.assert_allclose(out.flow("nav"), [1000, 1000, 900, 850, 850])
+    assert out.flow("traded_alt").tolist() == pytest.approx([500, 0, 0, 350, 0])
+    assert out.detail("target_weight")[2, 0] == 0.0
+
+
 def test_a_stop_waits_for_a_price_and_a_pending_decision_does_not_reopen_it():
     price = np.array([100, 100, 80, 80, 80, 85, 90.0])
     tradable = np.array([1, 1, 1, 0, 0, 1, 1], dtype=bool)

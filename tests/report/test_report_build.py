@@ -1,4 +1,4 @@
-"""The page and its files: self-contained, whole or absent, the same bytes for the same inputs, honest in words."""
+"""The page and its files: self-contained, whole or absent, same bytes for same inputs, honest in words."""
 
 from __future__ import annotations
 
@@ -6,65 +6,18 @@ import hashlib
 import json
 import re
 import threading
-from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
 import polars as pl
 import pytest
-from report_world import make_world
+from report_world import LAGS, make_world, report_context
 
 from majors_alts_pipeline.report import build as report_build
-from majors_alts_pipeline.report.build import ReportContext, ReportError, build_report
+from majors_alts_pipeline.report.build import ReportError, build_report
 from majors_alts_pipeline.report.figures import MAX_POINTS
 from majors_alts_pipeline.report.statistics import Statistics
-
-FINDINGS = pl.DataFrame(
-    {
-        "check": ["spike_and_revert", "spike_and_revert", "funding_cap"],
-        "severity": ["WARN", "WARN", "ERROR"],
-        "table": ["fact_price", "fact_price", "fact_funding"],
-        "asset_id": ["ALT01", "ALT02", "ALT09"],
-        "date": [date(2023, 5, 1)] * 3,
-        "value": [0.6, 0.7, 0.05],
-        "message": ["ALT01 jumped 60 % and reverted", "ALT02 jumped", "<script>alert(1)</script> beyond the cap"],
-    }
-)
-LAGS = pl.DataFrame(
-    {
-        "execution_lag_days": pl.Series([0, 1, 2] * 2, dtype=pl.Int32),
-        "account": ["always_on"] * 3 + ["regime"] * 3,
-        "sharpe": [1.91, 1.82, 1.73, 0.64, 0.55, 0.46],
-        "total_return": [0.3, 0.2, 0.1, 0.03, 0.02, 0.01],
-    }
-)
-
-
-def _context(world, **over):
-    fields = {
-        "lake_location": "/lakes/<one>",
-        "simulated": False,
-        "fingerprint": "f00dfeed1234",
-        "study_id": "study-abc",
-        "code_version": "0.1.0+abcdef",
-        "settings": world.settings,
-        "absent": ["fact_open_interest: absent, so the feature oi_risk is unknown"],
-        "findings": FINDINGS,
-    }
-    return ReportContext(**(fields | over))
-
-
-@pytest.fixture(scope="module")
-def quick(world):
-    """The world with a short bootstrap: the words and files do not depend on its length."""
-    evaluation = world.settings.evaluation.model_copy(update={"bootstrap_reps": 100})
-    return replace(world, settings=world.settings.model_copy(update={"evaluation": evaluation}))
-
-
-@pytest.fixture(scope="module")
-def built(quick, tmp_path_factory):
-    return build_report(quick.load, _context(quick), tmp_path_factory.mktemp("out") / "report", LAGS)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +34,9 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         self.tags.append(tag)
-        self.links += [values[name] for name in ("src", "href", "srcset", "data", "action") if values.get(name)]
+        self.links += [
+            values[name] for name in ("src", "href", "srcset", "data", "action") if values.get(name)
+        ]
         self.ids += [values["id"]] if "id" in values else []
         if values.get("role") == "img":
             self.figures.append(values)
@@ -138,12 +93,29 @@ def test_equity_shows_every_account_with_its_own_dash_and_the_regimes(page):
 
 def test_required_chapters_and_sentences(page):
     for words in (
-        "Equity of the book", "Underwater", "Rolling betas", "Exposures", "Costs and funding", "Regime timeline",
-        "Universe size", "Findings of the quality rules", "f00dfeed1234", "0.1.0+abcdef", "study-abc",
-        "2023-04-20 to 2025-10-04", "1 of 32 assets stop trading inside this lake", "Monthly net return",
-        "worst drawdowns", "Ex post", "Basket membership", "Turnover", "Execution lags side by side",
-        "What the lake could not tell", "fact_open_interest: absent", "Positions closed for want of a price: 2",
-    ):  # fmt: skip
+        "Equity of the book",
+        "Underwater",
+        "Rolling betas",
+        "Exposures",
+        "Costs and funding",
+        "Regime timeline",
+        "Universe size",
+        "Findings of the quality rules",
+        "f00dfeed1234",
+        "0.1.0+abcdef",
+        "study-abc",
+        "2023-04-20 to 2025-10-04",
+        "1 of 32 assets stop trading inside this lake",
+        "Monthly net return",
+        "worst drawdowns",
+        "Ex post",
+        "Basket membership",
+        "Turnover",
+        "Execution lags side by side",
+        "What the lake could not tell",
+        "fact_open_interest: absent",
+        "Positions closed for want of a price: 2",
+    ):
         assert words in page, words
 
 
@@ -161,7 +133,15 @@ def test_lags_are_side_by_side(page):
 
 def test_every_table_is_written_three_times_alike(built):
     names = {path.stem for path in built.tables.iterdir()}
-    assert {"kpis", "accounts", "drawdowns", "monthly_returns", "attribution", "neutrality", "findings"} <= names
+    assert {
+        "kpis",
+        "accounts",
+        "drawdowns",
+        "monthly_returns",
+        "attribution",
+        "neutrality",
+        "findings",
+    } <= names
     for name in names:
         parquet = pl.read_parquet(built.tables / f"{name}.parquet")
         rows = json.loads((built.tables / f"{name}.json").read_text())
@@ -193,12 +173,14 @@ def test_bytes_depend_on_the_inputs_only(built, quick, tmp_path):
     def shuffled(name):
         return quick.frames[name].sample(fraction=1.0, shuffle=True, seed=11).lazy()
 
-    again = build_report(shuffled, _context(quick), tmp_path / "elsewhere" / "report", LAGS)
+    again = build_report(shuffled, report_context(quick), tmp_path / "elsewhere" / "report", LAGS)
     assert _digests(again.html.parent) == _digests(built.html.parent)
 
 
 def test_simulated_is_stamped_everywhere_and_only_then(page, quick, tmp_path):
-    simulated = build_report(quick.load, _context(quick, simulated=True), tmp_path / "report").html.read_text()
+    simulated = build_report(
+        quick.load, report_context(quick, simulated=True), tmp_path / "report"
+    ).html.read_text()
     text = re.sub(r"<style>.*?</style>|<script.*?</script>", "", simulated, flags=re.S)
     assert text.count("SIMULATED") >= 4
     assert "<title>SIMULATED" in simulated
@@ -210,7 +192,7 @@ def test_simulated_is_stamped_everywhere_and_only_then(page, quick, tmp_path):
 
 def test_a_failed_build_leaves_the_earlier_report(built, quick, tmp_path, monkeypatch):
     out = tmp_path / "report"
-    build_report(quick.load, _context(quick), out, LAGS)
+    build_report(quick.load, report_context(quick), out, LAGS)
     before = _digests(out)
 
     def full(*_args, **_kwargs):
@@ -218,7 +200,7 @@ def test_a_failed_build_leaves_the_earlier_report(built, quick, tmp_path, monkey
 
     monkeypatch.setattr(report_build, "_put_in_place", full)
     with pytest.raises(ReportError, match=r"cannot write .*report: No space left on device; .*--out"):
-        build_report(quick.load, _context(quick, study_id="other"), out, LAGS)
+        build_report(quick.load, report_context(quick, study_id="other"), out, LAGS)
     assert _digests(out) == before
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -226,7 +208,7 @@ def test_a_failed_build_leaves_the_earlier_report(built, quick, tmp_path, monkey
 def test_an_unusable_place_is_one_clear_error(quick, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ReportError, match="cannot write"):
-        build_report(quick.load, _context(quick), tmp_path / "file" / "report")
+        build_report(quick.load, report_context(quick), tmp_path / "file" / "report")
 
 
 def test_a_reader_never_sees_half_a_report(tmp_path):
@@ -279,22 +261,27 @@ def test_nothing_to_report_on_is_an_error(quick, tmp_path):
     ):
         frames = quick.frames | {"backtest": change(quick.frames["backtest"])}
         with pytest.raises(ReportError, match=words):
-            build_report(frames.__getitem__, _context(quick), tmp_path / "report")
+            build_report(frames.__getitem__, report_context(quick), tmp_path / "report")
     frames = quick.frames | {"regime": quick.frames["regime"].clear()}
     with pytest.raises(ReportError, match="regime holds no row of method 'composite'"):
-        build_report(frames.__getitem__, _context(quick), tmp_path / "report")
+        build_report(frames.__getitem__, report_context(quick), tmp_path / "report")
 
 
 def test_a_lake_on_which_nothing_traded_is_an_error_with_the_reason(quick, tmp_path):
     flat = quick.frames["backtest"].with_columns(pl.col("turnover", "ret_net", "ret_gross") * 0.0)
     frames = quick.frames | {"backtest": flat}
-    with pytest.raises(ReportError, match="no account traded .*no betas before the burn-in"):
-        build_report(frames.__getitem__, _context(quick), tmp_path / "report")
+    with pytest.raises(ReportError, match=r"no account traded .*no betas before the burn-in"):
+        build_report(frames.__getitem__, report_context(quick), tmp_path / "report")
 
 
 def _statistics(low, high, p, difference=0.001):
     overall = pl.DataFrame(
-        {"account": ["regime", "always_on"], "sharpe": [1.0, 1.0], "sharpe_low": [low] * 2, "sharpe_high": [high] * 2}
+        {
+            "account": ["regime", "always_on"],
+            "sharpe": [1.0, 1.0],
+            "sharpe_low": [low] * 2,
+            "sharpe_high": [high] * 2,
+        }
     )
     edge = pl.DataFrame(
         {"p_value": [p], "difference": [difference]}, schema={"p_value": pl.Float64, "difference": pl.Float64}
@@ -323,7 +310,9 @@ def test_warnings_name_what_would_make_a_reader_doubt(quick, tmp_path):
     mixed = "backtest: 3 days were stored by study old; materialise them again"
     evaluation = quick.settings.evaluation.model_copy(update={"red_flag_sharpe": 0.05})
     settings = quick.settings.model_copy(update={"evaluation": evaluation})
-    context = _context(quick, mixed=[mixed], settings=settings, survivorship="Only contracts still listed are present.")
+    context = report_context(
+        quick, mixed=[mixed], settings=settings, survivorship="Only contracts still listed are present."
+    )
     text = build_report(quick.load, context, tmp_path / "report").html.read_text()
     warnings = text[text.index('class="warnings"') : text.index("</ul>")]
     assert mixed in warnings
@@ -335,8 +324,10 @@ def test_warnings_name_what_would_make_a_reader_doubt(quick, tmp_path):
 
 def test_a_lake_too_short_to_trade_still_reports(tmp_path):
     short = make_world(n_days=40, dies=False)
-    built = build_report(short.load, _context(short), tmp_path / "report")
+    built = build_report(short.load, report_context(short), tmp_path / "report")
     assert "too few days for an interval" in built.verdict or "nothing that can be measured" in built.verdict
     text = built.html.read_text()
     assert "survivors" in text
-    assert "nan" not in re.sub(r"<script.*?</script>|<style>.*?</style>", "", text, flags=re.S).lower().split()
+    assert (
+        "nan" not in re.sub(r"<script.*?</script>|<style>.*?</style>", "", text, flags=re.S).lower().split()
+    )

@@ -111,8 +111,8 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         logger.addHandler(progress)
         return logger
 
-    job = dg.Definitions.merge(definitions, dg.Definitions(loggers={"lines": lines}))
-    job = job.resolve_implicit_global_asset_job_def()
+    announced = dg.Definitions.merge(definitions, dg.Definitions(loggers={"lines": lines}))
+    job = announced.resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.get() as instance:
         result = job.execute_in_process(
             instance=instance,
