@@ -104,8 +104,17 @@ def _binary(name: str) -> str:
 def _empty_range(scratch: Scratch, days: int) -> Measured:
     last = FIRST_DAY + timedelta(days=days - 1)
     return process(
-        [_binary("dagster"), "asset", "materialize", "-m", "benchmarks.empty_assets", "--select", "*",
-         "--partition-range", f"{FIRST_DAY}...{last}"],
+        [
+            _binary("dagster"),
+            "asset",
+            "materialize",
+            "-m",
+            "benchmarks.empty_assets",
+            "--select",
+            "*",
+            "--partition-range",
+            f"{FIRST_DAY}...{last}",
+        ],
         scratch.env,
     )
 
@@ -121,16 +130,32 @@ def whole_chain(assets: int, days: int, own_target: float | None) -> list[Row]:
         scratch.close()
     own = ours.wall - empty.wall
     label = f"(a) whole chain {assets:,} x {days:,}"
-    rows = [
-        Row(f"{label}: wall", f"{ours.wall:.1f} s", f"{empty.wall:.1f} s (8 empty assets)",
-            f"{empty.wall / ours.wall:.0%} is Dagster", "30 s" if own_target else "",
-            _met(ours.wall <= 30) if own_target else ""),
-        Row(f"{label}: peak memory", f"{ours.peak_gb:.2f} GB", "", "", "2 GB" if own_target else "",
-            _met(ours.peak_gb <= 2) if own_target else ""),
-        Row(f"{label}: our own work", f"{own:.1f} s", "", "", f"{own_target:g} s" if own_target else "",
-            _met(own <= own_target) if own_target else ""),
+    return [
+        Row(
+            f"{label}: wall",
+            f"{ours.wall:.1f} s",
+            f"{empty.wall:.1f} s (8 empty assets)",
+            f"{empty.wall / ours.wall:.0%} is Dagster",
+            "30 s" if own_target else "",
+            _met(ours.wall <= 30) if own_target else "",
+        ),
+        Row(
+            f"{label}: peak memory",
+            f"{ours.peak_gb:.2f} GB",
+            "",
+            "",
+            "2 GB" if own_target else "",
+            _met(ours.peak_gb <= 2) if own_target else "",
+        ),
+        Row(
+            f"{label}: our own work",
+            f"{own:.1f} s",
+            "",
+            "",
+            f"{own_target:g} s" if own_target else "",
+            _met(own <= own_target) if own_target else "",
+        ),
     ]
-    return rows
 
 
 def increment(runs: int) -> list[Row]:
@@ -144,17 +169,41 @@ def increment(runs: int) -> list[Row]:
         process([_binary("majors-alts"), "run"], env)
         last = (FIRST_DAY + timedelta(days=days - 1)).isoformat()
         selection = " or ".join(f"key:{table}" for stage in STAGES for table in stage.tables)
-        ours = [_binary("dagster"), "asset", "materialize", "-m", "majors_alts_pipeline.definitions", "--select",
-                selection, "--partition", last]
-        empty = [_binary("dagster"), "asset", "materialize", "-m", "benchmarks.empty_assets", "--select", "empty_0",
-                 "--partition", last]
+        ours = [
+            _binary("dagster"),
+            "asset",
+            "materialize",
+            "-m",
+            "majors_alts_pipeline.definitions",
+            "--select",
+            selection,
+            "--partition",
+            last,
+        ]
+        empty = [
+            _binary("dagster"),
+            "asset",
+            "materialize",
+            "-m",
+            "benchmarks.empty_assets",
+            "--select",
+            "empty_0",
+            "--partition",
+            last,
+        ]
         pairs = [(process(ours, env).wall, process(empty, env).wall) for _ in range(runs)]
     finally:
         scratch.close()
     ratio = statistics.median(a / b for a, b in pairs)
     return [
-        Row("(b) one day, all daily assets, 300 x 1,100 behind it", f"{statistics.median(a for a, _ in pairs):.2f} s",
-            f"{statistics.median(b for _, b in pairs):.2f} s (one empty asset)", f"{ratio:.2f}x", "2x", _met(ratio <= 2))
+        Row(
+            "(b) one day, all daily assets, 300 x 1,100 behind it",
+            f"{statistics.median(a for a, _ in pairs):.2f} s",
+            f"{statistics.median(b for _, b in pairs):.2f} s (one empty asset)",
+            f"{ratio:.2f}x",
+            "2x",
+            _met(ratio <= 2),
+        )
     ]
 
 
@@ -182,8 +231,14 @@ def betas(runs: int) -> list[Row]:
     peer()
     theirs = time.perf_counter() - began
     return [
-        Row("(c) betas 500 x 2,500 (winsorised ridge, both passes)", f"{mine * 1e3:.0f} ms",
-            f"{theirs:.1f} s (statsmodels RollingOLS)", f"{theirs / mine:.0f}x faster", "100x", _met(theirs / mine >= 100))
+        Row(
+            "(c) betas 500 x 2,500 (winsorised ridge, both passes)",
+            f"{mine * 1e3:.0f} ms",
+            f"{theirs:.1f} s (statsmodels RollingOLS)",
+            f"{theirs / mine:.0f}x faster",
+            "100x",
+            _met(theirs / mine >= 100),
+        )
     ]
 
 
@@ -205,17 +260,30 @@ def simulation(runs: int) -> list[Row]:
 
     def peer() -> np.ndarray:
         portfolio = vbt.Portfolio.from_orders(
-            close, size, size_type="targetpercent", direction="both", group_by=True, cash_sharing=True,
-            call_seq="auto", init_cash=1e6, fees=0.0, freq="1D",
+            close,
+            size,
+            size_type="targetpercent",
+            direction="both",
+            group_by=True,
+            cash_sharing=True,
+            call_seq="auto",
+            init_cash=1e6,
+            fees=0.0,
+            freq="1D",
         )
         return portfolio.value().to_numpy()
 
     gap = float(np.max(np.abs(ours() / peer() - 1)))
     mine, theirs = median(ours, runs), median(peer, runs)
     return [
-        Row("(d) account simulation 500 x 2,500, daily rebalance", f"{mine * 1e3:.1f} ms",
-            f"{theirs * 1e3:.0f} ms (vectorbt from_orders)", f"{theirs / mine:.0f}x faster", "20x",
-            _met(theirs / mine >= 20)),
+        Row(
+            "(d) account simulation 500 x 2,500, daily rebalance",
+            f"{mine * 1e3:.1f} ms",
+            f"{theirs * 1e3:.0f} ms (vectorbt from_orders)",
+            f"{theirs / mine:.0f}x faster",
+            "20x",
+            _met(theirs / mine >= 20),
+        ),
         Row("(d) NAV difference, relative", f"{gap:.1e}", "", "", "1e-9", _met(gap <= 1e-9)),
     ]
 
@@ -228,9 +296,7 @@ def growth(sizes: Sequence[tuple[int, int]]) -> list[Row]:
         scratch = Scratch()
         try:
             lake = scratch.lake(assets, days)
-            code = (
-                "import sys; from benchmarks.own_work import run; run(sys.argv[1], sys.argv[2])"
-            )
+            code = "import sys; from benchmarks.own_work import run; run(sys.argv[1], sys.argv[2])"
             out = str(scratch.root / "artifacts")
             process([sys.executable, "-c", code, lake, out], scratch.env)
             measured = process([sys.executable, "-c", code, lake, out], scratch.env)
@@ -240,9 +306,14 @@ def growth(sizes: Sequence[tuple[int, int]]) -> list[Row]:
         per_million = measured.wall / cells * 1e6
         base = base or per_million
         rows.append(
-            Row(f"(e) own work without Dagster {assets:,} x {days:,}",
-                f"{measured.wall:.1f} s, {measured.peak_gb:.2f} GB", "", f"{per_million:.1f} s per million cells",
-                "linear; 8 GB", _met(measured.peak_gb <= 8 and per_million <= 1.5 * base))
+            Row(
+                f"(e) own work without Dagster {assets:,} x {days:,}",
+                f"{measured.wall:.1f} s, {measured.peak_gb:.2f} GB",
+                "",
+                f"{per_million:.1f} s per million cells",
+                "linear; 8 GB",
+                _met(measured.peak_gb <= 8 and per_million <= 1.5 * base),
+            )
         )
     return rows
 

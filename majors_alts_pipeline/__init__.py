@@ -1,7 +1,7 @@
-"""Point-in-time research pipeline: when does long BTC/ETH against a short alt basket pay?
+"""Point-in-time research pipeline: when does long BTC/ETH against a short alt basket pay after costs and funding.
 
-    import majors_alts_pipeline as map
-    betas = map.read("betas", "2025-01-01", "2025-06-30").collect()
+import majors_alts_pipeline as map
+betas = map.read("betas", "2025-01-01", "2025-06-30").collect()
 """
 
 from __future__ import annotations

@@ -83,9 +83,7 @@ def _print_table(title: str, frame: pl.DataFrame, decimals: int = 3) -> None:
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left")
     for row in frame.iter_rows():
-        table.add_row(
-            *("–" if v is None else f"{v:,.{decimals}f}" if isinstance(v, float) else str(v) for v in row)
-        )
+        table.add_row(*("–" if v is None else f"{v:,.{decimals}f}" if isinstance(v, float) else str(v) for v in row))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
 
@@ -137,9 +135,11 @@ def check_lake(
 
     if out is not None:
         frame.write_parquet(out)
-    summary = frame.group_by("severity", "check", "table").agg(
-        pl.len().alias("rows shown"), pl.col("message").first().alias("first")
-    ).sort("severity", "check", "table")
+    summary = (
+        frame.group_by("severity", "check", "table")
+        .agg(pl.len().alias("rows shown"), pl.col("message").first().alias("first"))
+        .sort("severity", "check", "table")
+    )
     print(
         f"lake {source.location}{' (SIMULATED)' if source.simulated else ''}: {source.first_day()} to "
         f"{source.last_complete_day()}, fingerprint {source.fingerprint()}"
@@ -261,18 +261,20 @@ def read(
     if table is None:
         raise SystemExit("name a table, or ask for --list")
     paths = _environment(out=artifacts)
-    frame = access.read(
-        table, _day(start, "--from"), _day(end, "--to"), artifacts=paths.artifacts
-    )
+    frame = access.read(table, _day(start, "--from"), _day(end, "--to"), artifacts=paths.artifacts)
     if out is None:
         with pl.Config(tbl_rows=40, tbl_cols=-1, tbl_width_chars=200):
             print(frame.collect())
         return
-    sinks = {".parquet": frame.sink_parquet, ".csv": frame.sink_csv, ".json": frame.collect().write_json}
-    if out.suffix not in sinks:
-        raise SystemExit(f"{out}: the ending must be one of {', '.join(sinks)}")
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    sinks[out.suffix](temporary)
+    if out.suffix == ".parquet":
+        frame.sink_parquet(temporary)
+    elif out.suffix == ".csv":
+        frame.sink_csv(temporary)
+    elif out.suffix == ".json":
+        frame.collect().write_json(temporary)
+    else:
+        raise SystemExit(f"{out}: the ending must be .parquet, .csv or .json")
     temporary.replace(out)
     print(out)
 

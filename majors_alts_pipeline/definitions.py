@@ -31,7 +31,7 @@ from majors_alts_pipeline.stages import STAGES, Stage  # noqa: E402
 
 
 def build_definitions(paths: Paths, stages: Sequence[Stage] = STAGES) -> dg.Definitions:
-    """Definitions of the study at `paths`; a pure factory, so that tests and commands bring their own paths."""
+    """Build the definitions of the study at `paths`: a pure factory, so that tests bring their own paths."""
     settings = load_settings(paths.config)
     study = StudyResource.from_paths(paths)
     return dg.Definitions(

@@ -83,7 +83,7 @@ class TableContract:
         return frame
 
 
-F, I, S, B, D = pl.Float64(), pl.Int32(), pl.String(), pl.Boolean(), pl.Date()
+F, N, S, B, D = pl.Float64(), pl.Int32(), pl.String(), pl.Boolean(), pl.Date()
 _DATE = Column(D, "UTC day", "day whose close the row describes")
 _ASSET = Column(S, "", "asset identifier: upper case, no venue suffix")
 
@@ -99,13 +99,15 @@ PANEL = TableContract(
         "high": Column(F, "USD", "high of the day", True),
         "low": Column(F, "USD", "low of the day", True),
         "ret": Column(F, "decimal per day", "close / previous day's close - 1; null across a gap", True),
-        "price_age_days": Column(I, "days", "0 when the price is the day's own; else days it has been carried"),
+        "price_age_days": Column(N, "days", "0 when the price is the day's own; else days it has been carried"),
         "volume_usd": Column(F, "USD per day", "traded notional", True),
         "marketcap": Column(F, "USD", "market capitalisation known at the close", True),
         "marketcap_kind": Column(S, "", "observed, or scaled = last observation at constant supply", True),
-        "marketcap_age_days": Column(I, "days", "days since the market cap was observed", True),
+        "marketcap_age_days": Column(N, "days", "days since the market cap was observed", True),
         "funding_rate": Column(F, "decimal per day", "funding a long pays over the day", True),
-        "funding_kind": Column(S, "", "sum = all prints; print_scaled = one print x prints per day; + _rescaled: was percent", True),
+        "funding_kind": Column(
+            S, "", "sum = all prints; print_scaled = one print x prints per day; + _rescaled: was percent", True
+        ),
         "open_interest_usd": Column(F, "USD", "open interest", True),
         "listed_on": Column(D, "UTC day", "instrument onboard date when known, else first day seen in the lake"),
         "source": Column(S, "", "provenance of the price", True),
@@ -122,13 +124,13 @@ UNIVERSE = TableContract(
         "role": Column(S, "", "major, alt or excluded"),
         "eligible": Column(B, "", "may be held at the close of the day"),
         "reason": Column(S, "", "ok, or the first failing rule"),
-        "age_days": Column(I, "days", "days since listing"),
+        "age_days": Column(N, "days", "days since listing"),
         "adv_usd": Column(F, "USD per day", "median traded notional over the trailing window", True),
         "marketcap": Column(F, "USD", "market cap known that day", True),
         "marketcap_kind": Column(S, "", "observed or scaled", True),
-        "marketcap_age_days": Column(I, "days", "days since the market cap was observed", True),
+        "marketcap_age_days": Column(N, "days", "days since the market cap was observed", True),
         "shortable": Column(B, "", "a live perpetual with funding that day; null when the lake cannot tell", True),
-        "price_age_days": Column(I, "days", "days the price has been carried"),
+        "price_age_days": Column(N, "days", "days the price has been carried"),
         "detector": Column(S, "", "peg_usd, tracks:<asset>, or null; from data, not from a list", True),
     },
 )
@@ -161,7 +163,7 @@ BETAS = TableContract(
         "se_eth": Column(F, "return per return", "standard error of beta_eth_raw"),
         "r2": Column(F, "fraction", "share of the winsorised window's return variance explained"),
         "idio_vol": Column(F, "decimal per day", "residual standard deviation, outliers included"),
-        "n_obs": Column(I, "days", "observations in the window"),
+        "n_obs": Column(N, "days", "observations in the window"),
         "vif": Column(F, "ratio", "variance inflation of the two factors, 1 / (1 - corr(BTC, ETH)^2)"),
     },
 )
@@ -194,10 +196,10 @@ REGIME_MODEL = TableContract(
     {
         "date": _DATE,
         "method": Column(S, "", "regime method"),
-        "candidate": Column(I, "", "number of the candidate in the grid, 0 = defaults"),
+        "candidate": Column(N, "", "number of the candidate in the grid, 0 = defaults"),
         "params": Column(S, "JSON", "weights, smoothing, thresholds and dwell of the candidate"),
         "objective": Column(F, "t-statistic", "training objective; null when the history is too short", True),
-        "n_obs": Column(I, "days", "training days after purging the label horizon"),
+        "n_obs": Column(N, "days", "training days after purging the label horizon"),
         "train_end": Column(D, "UTC day", "last decision day in the training window", True),
         "score_change_sd": Column(F, "score units", "sd of the candidate's daily score change in training", True),
         "chosen": Column(B, "", "in force from this date until the next refit"),
@@ -219,9 +221,9 @@ REGIME = TableContract(
         "p_risk_on_alts": Column(F, "probability", "probability of RISK_ON_ALTS"),
         "model_asof": Column(D, "UTC day", "refit date of the model in force", True),
         "in_force": Column(S, "", "walk_forward or default"),
-        "candidate": Column(I, "", "candidate of regime_model in force"),
-        "days_in_regime": Column(I, "days", "consecutive days the label has held, this one included"),
-        "n_features": Column(I, "features", "features that had a z-score that day"),
+        "candidate": Column(N, "", "candidate of regime_model in force"),
+        "days_in_regime": Column(N, "days", "consecutive days the label has held, this one included"),
+        "n_features": Column(N, "features", "features that had a z-score that day"),
     },
 )
 
@@ -252,12 +254,12 @@ BACKTEST = TableContract(
         "net_exposure": Column(F, "fraction of NAV", "sum of position / NAV at the close"),
         "beta_btc": Column(F, "return per return", "ex-ante beta to BTC of the drifted book at the close"),
         "beta_eth": Column(F, "return per return", "ex-ante beta to ETH of the drifted book at the close"),
-        "regime": Column(S, "", "label known at the close of the day"),
+        "regime": Column(S, "", "label known at the close of the day; NONE before the first"),
         "regime_traded": Column(S, "", "label whose decision the position held over the day carries out"),
         "exposure_multiplier": Column(F, "ratio", "volatility-target multiplier of the decision taken at the close"),
-        "n_positions": Column(I, "positions", "open positions at the close"),
-        "n_stopped": Column(I, "positions", "positions closed by a stop this day"),
-        "n_dead_exits": Column(I, "positions", "positions closed for want of a price this day"),
+        "n_positions": Column(N, "positions", "open positions at the close"),
+        "n_stopped": Column(N, "positions", "positions closed by a stop this day"),
+        "n_dead_exits": Column(N, "positions", "positions closed for want of a price this day"),
         "identity_error": Column(F, "fraction of NAV", "|NAV - (cash + positions)| / NAV, and of the P&L identity"),
     },
 )
@@ -272,16 +274,18 @@ POSITIONS = TableContract(
         "asset_id": _ASSET,
         "leg": Column(S, "", "major or alt"),
         "price": Column(F, "USD", "price the position is marked at"),
-        "price_age_days": Column(I, "days", "age of that price"),
+        "price_age_days": Column(N, "days", "age of that price"),
         "units": Column(F, "coins", "signed position after the day's trades"),
         "value_usd": Column(F, "USD", "units x price"),
         "weight": Column(F, "fraction of NAV", "value / NAV at the close"),
         "target_weight": Column(
             F, "fraction of NAV", "decision taken at this close; traded at the close execution_lag_days later", True
         ),
-        "order_usd": Column(F, "USD", "order the decision implies at this close; null when the book is left to drift", True),
+        "order_usd": Column(
+            F, "USD", "order the decision implies at this close; null when the book is left to drift", True
+        ),
         "traded_usd": Column(F, "USD", "signed notional traded at this close"),
-        "trade_reason": Column(S, "", "rebalance, regime, band, stop_fixed, stop_trailing, stop_time, dead, or empty"),
+        "trade_reason": Column(S, "", "rebalance, regime, band, stop_fixed/trailing/time, dead, ruin, or empty"),
         "pnl_price": Column(F, "USD", "price P&L over the day"),
         "pnl_funding": Column(F, "USD", "funding received (+) or paid (-) over the day"),
         "cost_fees": Column(F, "USD", ">= 0"),
@@ -298,8 +302,8 @@ KPIS = TableContract(
     {
         "date": _DATE,
         "account": Column(S, "", "account"),
-        "n_days": Column(I, "days", "days since inception"),
-        "n_invested_days": Column(I, "days", "days with a position over them"),
+        "n_days": Column(N, "days", "days since the first trade of any account"),
+        "n_invested_days": Column(N, "days", "days with a position over them"),
         "total_return": Column(F, "decimal", "NAV / initial NAV - 1"),
         "cagr": Column(F, "decimal per year", "compound annual growth, 365 days; null before 30 days", True),
         "volatility": Column(F, "decimal per year", "sd of daily net returns x sqrt(365)", True),
@@ -319,6 +323,15 @@ KPIS = TableContract(
 TABLES: dict[str, TableContract] = {
     contract.name: contract
     for contract in (
-        PANEL, UNIVERSE, FEATURES, BETAS, BASKET, REGIME_MODEL, REGIME, BACKTEST, POSITIONS, KPIS,
+        PANEL,
+        UNIVERSE,
+        FEATURES,
+        BETAS,
+        BASKET,
+        REGIME_MODEL,
+        REGIME,
+        BACKTEST,
+        POSITIONS,
+        KPIS,
     )
 }

@@ -22,9 +22,7 @@ def alt_index_targets(universe: pl.DataFrame, decision_days: pl.Series, n: int) 
     Ties and unknown volumes are settled by asset id, so the choice does not depend on row order.
     """
     return (
-        universe.filter(
-            (pl.col("role") == "alt") & pl.col("eligible") & pl.col("date").is_in(decision_days.implode())
-        )
+        universe.filter((pl.col("role") == "alt") & pl.col("eligible") & pl.col("date").is_in(decision_days.implode()))
         .sort(["date", "adv_usd", "asset_id"], descending=[False, True, False], nulls_last=True)
         .with_columns(rank=pl.int_range(pl.len()).over("date"))
         .filter(pl.col("rank") < n)

@@ -27,9 +27,7 @@ def half_spread(full_spread: np.ndarray, costs: CostSettings) -> np.ndarray:
     return np.ascontiguousarray(full_spread * (0.5 * (1.0 - costs.maker_share)))
 
 
-def impact_unit(
-    returns: np.ndarray, day_dispersion: np.ndarray, costs: CostSettings, first_day: int
-) -> np.ndarray:
+def impact_unit(returns: np.ndarray, day_dispersion: np.ndarray, costs: CostSettings, first_day: int) -> np.ndarray:
     """(days, assets) Y x daily volatility, the impact of trading one day's volume.
 
     Args:

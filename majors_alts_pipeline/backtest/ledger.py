@@ -132,9 +132,7 @@ class Plan:
     decidable: np.ndarray
     lag: int = 1
     band: float = 0.0
-    stops: StopSettings = field(
-        default_factory=lambda: StopSettings(fixed=None, trailing=None, time_days=None)
-    )
+    stops: StopSettings = field(default_factory=lambda: StopSettings(fixed=None, trailing=None, time_days=None))
 
 
 @dataclass(frozen=True)
@@ -423,9 +421,7 @@ def _order_targets(
 
 
 @njit(cache=True)
-def _order_waiting(
-    t: int, real: np.ndarray, whole: np.ndarray, price: np.ndarray, tradable: np.ndarray
-) -> bool:
+def _order_waiting(t: int, real: np.ndarray, whole: np.ndarray, price: np.ndarray, tradable: np.ndarray) -> bool:
     """Order what waited for a price and has one; orders in dead assets lapse. True while any still waits."""
     waits = False
     for j in range(real.shape[1]):
@@ -634,9 +630,7 @@ def _run(
     return _OK, days - 1, -1, nav_before, nav_before
 
 
-def run(
-    market: Market, plan: Plan, capital: float, first_day: int, assets: list[str], details: bool = False
-) -> Ledger:
+def run(market: Market, plan: Plan, capital: float, first_day: int, assets: list[str], details: bool = False) -> Ledger:
     """Keep the books of `plan` in `market`.
 
     Args:
@@ -681,9 +675,7 @@ def _explain(status: int, where: str, asset: str, left: float, right: float) -> 
             "costs.impact_vol_window_days or set costs.impact_coefficient to 0"
         )
     if status == _NO_BETA:
-        return (
-            f"{where}: {asset} is held (USD {right}) but no beta of any asset is known; check the betas table"
-        )
+        return f"{where}: {asset} is held (USD {right}) but no beta of any asset is known; check the betas table"
     return (
         f"{where}: balance sheet {left!r} USD, income statement {right!r} USD: they differ by more than "
         "1e-10 of NAV, so no number of this account can be trusted; report the inputs of that day"

@@ -57,9 +57,7 @@ class Books:
     first: int | None
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Daily accounts and positions of the rows of `window`.
 
     Args:
@@ -100,9 +98,7 @@ def _first_basket_day(basket: pl.DataFrame, history: Window) -> int | None:
     return None if days.is_empty() else day_number(days.min())  # type: ignore[arg-type]
 
 
-def _alt_index(
-    universe: pl.DataFrame, basket: pl.DataFrame, history: Window, settings: Settings
-) -> pl.DataFrame:
+def _alt_index(universe: pl.DataFrame, basket: pl.DataFrame, history: Window, settings: Settings) -> pl.DataFrame:
     """Targets of the alt index on its decision days, from the first basket day on."""
     first = _first_basket_day(basket, history)
     if first is None:
@@ -114,14 +110,10 @@ def _alt_index(
     return alt_index_targets(universe, decision_days, settings.backtest.alt_index_n)
 
 
-def _assets_ever_targeted(
-    basket: pl.DataFrame, index: pl.DataFrame, history: Window, settings: Settings
-) -> list[str]:
+def _assets_ever_targeted(basket: pl.DataFrame, index: pl.DataFrame, history: Window, settings: Settings) -> list[str]:
     """Sorted union of the majors and of every asset with a target; a later name only adds an empty column."""
     targeted = history.keep(basket).filter(pl.col("weight") != 0.0)["asset_id"]
-    return sorted(
-        {*settings.lake.majors, *targeted.unique().to_list(), *index["asset_id"].unique().to_list()}
-    )
+    return sorted({*settings.lake.majors, *targeted.unique().to_list(), *index["asset_id"].unique().to_list()})
 
 
 def _market(
@@ -133,9 +125,7 @@ def _market(
     first_day = day_number(history.start)
     facts = Dense.of(panel, history, assets)
     price, age = facts.floats("close"), facts.floats("price_age_days")
-    spread = spreads(
-        facts.floats("open"), facts.floats("high"), facts.floats("low"), price, costs, first_day
-    ).spread
+    spread = spreads(facts.floats("open"), facts.floats("high"), facts.floats("low"), price, costs, first_day).spread
     day_facts = panel.group_by("date").agg(
         pl.col("ret").abs().median().alias("move"), pl.col("funding_rate").is_not_null().any().alias("funded")
     )
@@ -152,9 +142,7 @@ def _market(
         half_spread=cost_model.half_spread(spread, costs),
         impact_unit=cost_model.impact_unit(
             facts.floats("ret"),
-            cost_model.cross_sectional_volatility(
-                by_day["move"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-            ),
+            cost_model.cross_sectional_volatility(by_day["move"].cast(pl.Float64).fill_null(np.nan).to_numpy()),
             costs,
             first_day,
         )
@@ -329,9 +317,7 @@ class _Rows:
         gross = ledger.flow("long_usd") - ledger.flow("short_usd")
         net = ledger.flow("long_usd") + ledger.flow("short_usd")
         major, alt = ledger.flow("traded_major") / before, ledger.flow("traded_alt") / before
-        multiplier = (
-            books.multiplier if name in {"regime", "always_on", "random_regimes"} else np.ones(len(nav))
-        )
+        multiplier = books.multiplier if name in {"regime", "always_on", "random_regimes"} else np.ones(len(nav))
         dollars = (
             "nav", "cash", "pnl_price", "pnl_funding", "pnl_funding_assumed", "cost_fees", "cost_slippage",
             "cost_impact", "cost_exit_haircut", "long_usd", "short_usd", "identity_error",

@@ -148,9 +148,7 @@ def solve(problem: Problem, settings: BasketSettings) -> Solution:
     return Solution(weights, tuple(given_up), tuple(trouble))
 
 
-def _attempt(
-    problem: Problem, settings: BasketSettings, given_up: list[str], trouble: list[str]
-) -> np.ndarray | None:
+def _attempt(problem: Problem, settings: BasketSettings, given_up: list[str], trouble: list[str]) -> np.ndarray | None:
     """Optimal weights under the constraints that are left, None when there are none.
 
     The turnover constraint doubles the variables, so the programme is first solved without it: a solution

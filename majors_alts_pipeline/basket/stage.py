@@ -52,9 +52,7 @@ class Book:
     reason: str
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Target weights of the window's days.
 
     Yesterday's book is the stored `basket` of the day before the window, then the stage's own. When it does
@@ -95,9 +93,7 @@ def select_alts(universe: pl.DataFrame, betas: pl.DataFrame, settings: BasketSet
         & size.is_not_null()
         & (pl.col("adv_usd").is_null() | (pl.col("adv_usd") > 0))
     ).select("date", "asset_id", "adv_usd", size.alias("size"))
-    known = betas.filter(pl.col("idio_vol") > 0).select(
-        "date", "asset_id", "beta_btc", "beta_eth", "idio_vol"
-    )
+    known = betas.filter(pl.col("idio_vol") > 0).select("date", "asset_id", "beta_btc", "beta_eth", "idio_vol")
     return (
         candidates.join(known, on=["date", "asset_id"], how="inner")
         .sort(["date", "size", "asset_id"], descending=[False, True, False])
@@ -106,27 +102,19 @@ def select_alts(universe: pl.DataFrame, betas: pl.DataFrame, settings: BasketSet
     )
 
 
-def _alts_by_day(
-    universe: pl.DataFrame, betas: pl.DataFrame, window: Window, settings: BasketSettings
-) -> list[Alts]:
+def _alts_by_day(universe: pl.DataFrame, betas: pl.DataFrame, window: Window, settings: BasketSettings) -> list[Alts]:
     frame = select_alts(window.keep(universe), window.keep(betas), settings)
     day = frame["date"].to_physical().to_numpy() - day_number(window.start)
     bounds = np.searchsorted(day, np.arange(window.n_days + 1))
     names = frame["asset_id"].to_list()
-    columns = [
-        frame[name].cast(pl.Float64).to_numpy() for name in ("adv_usd", "beta_btc", "beta_eth", "idio_vol")
-    ]
-    return [
-        Alts(names[start:stop], *(column[start:stop] for column in columns))
-        for start, stop in pairwise(bounds)
-    ]
+    columns = [frame[name].cast(pl.Float64).to_numpy() for name in ("adv_usd", "beta_btc", "beta_eth", "idio_vol")]
+    return [Alts(names[start:stop], *(column[start:stop] for column in columns)) for start, stop in pairwise(bounds)]
 
 
 def _majors_by_day(universe: pl.DataFrame, window: Window, settings: Settings) -> list[Majors]:
     frame = window.keep(universe.filter(pl.col("asset_id").is_in(settings.lake.majors)))
     rows = {
-        (row[0], row[1]): row[2:]
-        for row in frame.select("date", "asset_id", "adv_usd", "eligible", "reason").rows()
+        (row[0], row[1]): row[2:] for row in frame.select("date", "asset_id", "adv_usd", "eligible", "reason").rows()
     }
     majors = []
     for day in window.days():
@@ -167,9 +155,7 @@ def _book(alts: Alts, majors: Majors, previous: dict[str, float] | None, setting
     problem = _problem(alts, majors, previous, settings)
     solution = solve(problem, settings.basket)
     if solution.weights is None:
-        return _flat(
-            "; ".join([f"infeasible without {'+'.join(solution.relaxed)}", *sorted(set(solution.trouble))])
-        )
+        return _flat("; ".join([f"infeasible without {'+'.join(solution.relaxed)}", *sorted(set(solution.trouble))]))
     relaxed = _given_up(solution, problem)
     unused_majors = np.zeros(len(MAJOR_BETAS) - problem.n_majors)
     weights = np.concatenate([solution.weights, unused_majors])
@@ -201,13 +187,9 @@ def _problem(alts: Alts, majors: Majors, previous: dict[str, float] | None, sett
         prior=np.concatenate([alt_prior, _major_prior(hedge, basket)[:n_majors]]),
         scale=np.concatenate([relative_vol**2, np.ones(n_majors)]),
         betas=np.concatenate([alt_betas, MAJOR_BETAS[:, :n_majors]], axis=1),
-        liquidity=np.where(
-            np.isnan(volume), np.inf, volume * (basket.adv_share_max / settings.backtest.capital_usd)
-        ),
+        liquidity=np.where(np.isnan(volume), np.inf, volume * (basket.adv_share_max / settings.backtest.capital_usd)),
         previous=None if previous is None else np.array([previous.get(name, 0.0) for name in names]),
-        exits=0.0
-        if previous is None
-        else math.fsum(abs(w) for name, w in previous.items() if name not in names),
+        exits=0.0 if previous is None else math.fsum(abs(w) for name, w in previous.items() if name not in names),
         n_majors=n_majors,
     )
 
@@ -245,9 +227,7 @@ def _rows(books: list[Book], window: Window, settings: Settings) -> pl.DataFrame
         .select(pl.all().gather(np.repeat(np.arange(len(books)), sizes)))
         .with_columns(
             pl.Series("asset_id", [name for book in books for name in (*book.alts.names, *majors)]),
-            pl.Series(
-                "leg", [leg for n in sizes for leg in ["alt"] * (n - len(majors)) + ["major"] * len(majors)]
-            ),
+            pl.Series("leg", [leg for n in sizes for leg in ["alt"] * (n - len(majors)) + ["major"] * len(majors)]),
             pl.Series("weight", weights),
             *(pl.Series(name, np.concatenate(values)) for name, values in betas.items()),
             pl.Series("idio_vol", np.concatenate(residual)),

@@ -26,9 +26,7 @@ def lookback_days(window_days: int) -> int:
     return 2 * window_days - 1
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Betas of every asset of the panel that has `betas.min_obs` observations in its window.
 
     The majors are rows too, by definition: BTC is (1, 0), ETH (0, 1), without error. Alts (universe role
@@ -88,9 +86,7 @@ def _require_majors(dense: Dense, window: Window, majors: tuple[str, str]) -> No
             )
 
 
-def _require_distinct_factors(
-    vif: np.ndarray, wanted: np.ndarray, window: Window, majors: tuple[str, str]
-) -> None:
+def _require_distinct_factors(vif: np.ndarray, wanted: np.ndarray, window: Window, majors: tuple[str, str]) -> None:
     bad = wanted & ~(vif < VIF_MAX)
     if bad.any():
         day = window.days()[int(np.nonzero(bad)[0][0])]

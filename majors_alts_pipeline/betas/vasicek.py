@@ -43,9 +43,7 @@ def _prior(b: np.ndarray, v: np.ndarray, pool: np.ndarray, prior: np.ndarray) ->
 
 
 @njit(cache=True, nogil=True)
-def _shrink(
-    betas: np.ndarray, errors: np.ndarray, pool: np.ndarray, min_assets: int, out: np.ndarray
-) -> None:
+def _shrink(betas: np.ndarray, errors: np.ndarray, pool: np.ndarray, min_assets: int, out: np.ndarray) -> None:
     prior = np.empty(5)
     for t in range(pool.shape[0]):
         b, v = betas[:, t], errors[:, t]

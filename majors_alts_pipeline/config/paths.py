@@ -1,4 +1,4 @@
-"""Where things are found and where they land: one set of paths for every command, read from the environment."""
+"""Where things are found and where they land: one set of paths for all commands, from the environment."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Paths:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Paths:
-        """Paths from ``MAJORS_ALTS_LAKE``, ``_CONFIG``, ``_OUT`` and ``_CACHE``; an empty value counts as unset.
+        """Paths from ``MAJORS_ALTS_LAKE``, ``_CONFIG``, ``_OUT`` and ``_CACHE``.
 
-        Relative paths are taken from the working directory and made absolute; defaults lie in the repository.
+        An empty value counts as unset. Relative paths are taken from the working directory and
+        made absolute; defaults lie in the repository.
         """
         values = os.environ if environ is None else environ
 

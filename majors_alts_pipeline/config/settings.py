@@ -60,11 +60,15 @@ class QualitySettings(Section):
     cap_price_jump: Positive = Field(description="|log price change| that must be seen in the cap too")
     funding_cap_per_day: Positive = Field(description="largest |funding| per day a venue allows, decimal")
     funding_cap_per_print: Positive = Field(description="largest |funding| of one print, decimal")
-    funding_percent_ratio: Positive = Field(description="row magnitude against the asset's own median that marks percent")
+    funding_percent_ratio: Positive = Field(
+        description="row magnitude against the asset's own median that marks percent"
+    )
     funding_usual_per_print: Positive = Field(description="what one print usually is on the venue, decimal")
     frozen_feed_days: int = Field(ge=0, description="newest day may be at most this many days before the expected day")
     clock_shift_correlation: Fraction = Field(description="lagged cross-correlation that marks a shifted clock")
-    redenomination_ratio: Positive = Field(description="one-day price ratio (or its inverse) that marks a redenomination")
+    redenomination_ratio: Positive = Field(
+        description="one-day price ratio (or its inverse) that marks a redenomination"
+    )
 
 
 class UniverseSettings(Section):
@@ -102,7 +106,9 @@ class BetaSettings(Section):
 
     window_days: Days
     min_obs: int = Field(ge=5, description="observations of y, BTC and ETH needed in the window")
-    ridge: NonNegative = Field(description="penalty as a multiple of (unexplained share x mean factor variance); 0 = OLS")
+    ridge: NonNegative = Field(
+        description="penalty as a multiple of (unexplained share x mean factor variance); 0 = OLS"
+    )
     winsor_probability: float = Field(
         gt=0.5, le=1, description="chi-square(3) probability beyond which a day is drawn in; 1 = never"
     )
@@ -131,7 +137,9 @@ class BasketSettings(Section):
     beta_tolerance: NonNegative = Field(description="|book beta| allowed to each factor")
     adv_share_max: Positive = Field(description="largest position as a share of the asset's daily volume")
     turnover_max: Positive = Field(description="sum |change of target weight| per day, fraction of NAV")
-    turnover_penalty: NonNegative = Field(description="price of squared weight change beside squared distance to the prior")
+    turnover_penalty: NonNegative = Field(
+        description="price of squared weight change beside squared distance to the prior"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -172,7 +180,9 @@ class RegimeSettings(Section):
     """Composite score, thresholds, and their walk-forward choice."""
 
     method: Literal["composite"]
-    weight_schemes: dict[str, dict[str, NonNegative]] = Field(description="scheme -> feature -> weight (sign is the feature's)")
+    weight_schemes: dict[str, dict[str, NonNegative]] = Field(
+        description="scheme -> feature -> weight (sign is the feature's)"
+    )
     default_scheme: str
     z_cap: Positive = Field(description="|z| beyond which a feature counts no more; stated, not hidden")
     smoothing_days: Days = Field(description="trailing mean of the score")
@@ -182,7 +192,9 @@ class RegimeSettings(Section):
     refit: Literal["month", "quarter"] = Field(description="calendar refit dates: first day of each")
     min_train_days: Days
     label_horizon_days: Days = Field(description="forward return of the book that judges a decision")
-    switch_cost: NonNegative = Field(description="cost of turning the book on or off in the training objective, decimal of NAV")
+    switch_cost: NonNegative = Field(
+        description="cost of turning the book on or off in the training objective, decimal of NAV"
+    )
     exposure: dict[str, Fraction] = Field(description="label -> share of the book held")
     grid: RegimeGrid
 
@@ -195,21 +207,27 @@ class CostSettings(Section):
     maker_share: Fraction
     spread_window_days: Days
     spread_min_obs: Days
-    spread_default: NonNegative = Field(description="full spread where EDGE cannot be computed, and what it is shrunk towards")
+    spread_default: NonNegative = Field(
+        description="full spread where EDGE cannot be computed, and what it is shrunk towards"
+    )
     spread_min: NonNegative
     spread_max: NonNegative
     impact_coefficient: NonNegative = Field(description="Y of Y x daily vol x sqrt(traded / daily volume)")
     impact_vol_window_days: Days
     adv_missing_participation: Positive = Field(description="share of daily volume assumed where volume is unknown")
     exit_haircut: Fraction = Field(description="loss on the last price when a position is closed for want of a price")
-    missing_funding_annual: NonNegative = Field(description="stand-in charge where funding is missing, decimal per year")
+    missing_funding_annual: NonNegative = Field(
+        description="stand-in charge where funding is missing, decimal per year"
+    )
 
 
 class StopSettings(Section):
     """Stops decided on a close and filled at the next tradable close; null = off."""
 
     fixed: Annotated[float, Field(gt=0, lt=1)] | None = Field(description="loss of a position since entry, decimal")
-    trailing: Annotated[float, Field(gt=0, lt=1)] | None = Field(description="give-back from the best price since entry")
+    trailing: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        description="give-back from the best price since entry"
+    )
     time_days: Days | None = Field(description="days after which a losing position is closed")
 
 
@@ -219,7 +237,9 @@ class BacktestSettings(Section):
     capital_usd: Positive
     execution_lag_days: int = Field(ge=0, le=10)
     rebalance: Literal["daily", "week", "month"]
-    band: NonNegative = Field(description="sum |drift| / target gross beyond which the book is rebalanced early; 0 = off")
+    band: NonNegative = Field(
+        description="sum |drift| / target gross beyond which the book is rebalanced early; 0 = off"
+    )
     vol_target: Positive | None = Field(description="decimal per year; null = off")
     vol_window_days: Days
     vol_min_obs: Days

@@ -123,9 +123,7 @@ class EdgeTest:
     n_shifts: int
 
 
-def regime_edge_test(
-    labels: np.ndarray, returns: np.ndarray, seed: int, max_shifts: int = 100_000
-) -> EdgeTest:
+def regime_edge_test(labels: np.ndarray, returns: np.ndarray, seed: int, max_shifts: int = 100_000) -> EdgeTest:
     """Permutation test of the difference in mean return between favoured days and the others.
 
     The label path is shifted in time, circularly, against the returns: both keep their own persistence and

@@ -45,14 +45,12 @@ def by_year(backtest: pl.DataFrame, panel: pl.DataFrame, settings: Settings) -> 
     return _table(days, ["year"], settings)
 
 
-def by_fold(
-    backtest: pl.DataFrame, panel: pl.DataFrame, regime: pl.DataFrame, settings: Settings
-) -> pl.DataFrame:
+def by_fold(backtest: pl.DataFrame, panel: pl.DataFrame, regime: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """One row per account and fold: the refit date of the model whose decision was carried out."""
     lag = settings.backtest.execution_lag_days + 1
-    folds = regime.filter(
-        (pl.col("method") == settings.regime.method) & pl.col("model_asof").is_not_null()
-    ).select(pl.col("date").dt.offset_by(f"{lag}d"), fold="model_asof")
+    folds = regime.filter((pl.col("method") == settings.regime.method) & pl.col("model_asof").is_not_null()).select(
+        pl.col("date").dt.offset_by(f"{lag}d"), fold="model_asof"
+    )
     return _table(_days(backtest, panel, settings).join(folds, on="date", how="inner"), ["fold"], settings)
 
 
@@ -92,9 +90,7 @@ def regime_edge(backtest: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         p_value (two-sided, circular shifts; null when it cannot be tested), difference, mean_on, mean_off
         (decimal per day), hac_t, n_on, n_off, n_shifts.
     """
-    book = _with_previous(backtest, settings).filter(
-        (pl.col("account") == _ACCOUNT_OF_EDGE) & pl.col("invested")
-    )
+    book = _with_previous(backtest, settings).filter((pl.col("account") == _ACCOUNT_OF_EDGE) & pl.col("invested"))
     returns = (book["pnl_price"] / book["before"]).to_numpy()
     test = regime_edge_test(book["regime_traded"].to_numpy(), returns, settings.evaluation.seed)
     return pl.DataFrame([vars(test)]).with_columns(pl.col(pl.Float64).fill_nan(None))
@@ -122,9 +118,7 @@ def _days(backtest: pl.DataFrame, panel: pl.DataFrame, settings: Settings) -> pl
     start = evaluation_start(backtest)
     days = _with_previous(backtest, settings).filter(pl.col("date") >= start if start else pl.lit(False))
     for factor, asset in zip(FACTORS, settings.lake.majors, strict=True):
-        returns = panel.filter(pl.col("asset_id") == asset).select(
-            "date", pl.col("ret").alias(f"ret_{factor}")
-        )
+        returns = panel.filter(pl.col("asset_id") == asset).select("date", pl.col("ret").alias(f"ret_{factor}"))
         days = days.join(returns, on="date", how="left", maintain_order="left")
     return days.sort("account", "date")
 
@@ -218,9 +212,7 @@ def _row(days: pl.DataFrame, settings: Settings) -> dict[str, Any]:
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: None if isinstance(value, float) and np.isnan(value) else value for name, value in row.items()
-    }
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in row.items()}
 
 
 def _longest_run(flags: np.ndarray) -> int:
@@ -239,9 +231,7 @@ def _realised_betas(days: pl.DataFrame, confidence: float) -> dict[str, float | 
     names = [f"beta_{factor}{suffix}" for factor in FACTORS for suffix in ("", "_low", "_high")]
     if known.height < _MIN_BETA_DAYS:
         return dict.fromkeys(names)
-    design = np.column_stack(
-        [np.ones(known.height), known["ret_btc"].to_numpy(), known["ret_eth"].to_numpy()]
-    )
+    design = np.column_stack([np.ones(known.height), known["ret_btc"].to_numpy(), known["ret_eth"].to_numpy()])
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return dict.fromkeys(names)
     fit = hac_regression(known["ret_gross"].to_numpy(), design)

@@ -17,9 +17,7 @@ MIN_CAGR_DAYS = 30
 COSTS = ("cost_fees", "cost_slippage", "cost_impact", "cost_exit_haircut")
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Compute the expanding KPIs of every account on the days of `window`.
 
     Every sum runs in order from the first evaluated day, so a day's row does not depend on the window asked
@@ -78,12 +76,8 @@ def _account(rows: pl.DataFrame, start: date | None, capital: float) -> pl.DataF
         "cagr": np.where(n >= MIN_CAGR_DAYS, growth, np.nan),
         "volatility": np.where(n >= 2, deviation * year, np.nan),
         "sharpe": np.where(known, daily_sharpe * year, np.nan),
-        "sharpe_se": np.where(
-            known, np.sqrt((1.0 + 0.5 * daily_sharpe**2) / np.maximum(n, 1.0)) * year, np.nan
-        ),
-        "sortino": np.where(
-            known & (downside > 0.0), mean / np.where(downside > 0.0, downside, 1.0) * year, np.nan
-        ),
+        "sharpe_se": np.where(known, np.sqrt((1.0 + 0.5 * daily_sharpe**2) / np.maximum(n, 1.0)) * year, np.nan),
+        "sortino": np.where(known & (downside > 0.0), mean / np.where(downside > 0.0, downside, 1.0) * year, np.nan),
         "drawdown": drawdown,
         "max_drawdown": np.minimum.accumulate(drawdown),
         "exposure_time": n_invested / np.maximum(n, 1.0),

@@ -95,9 +95,7 @@ def _dominance_change(market: Market, days: int) -> DailySeries:
     caps_then = then[members.day, members.col]
     caps_now = np.where(np.isfinite(caps_then), caps_now, np.nan)
     known = members.known(caps_then)
-    total_now, total_then = (
-        np.where(known > 0, members.total(caps), np.nan) for caps in (caps_now, caps_then)
-    )
+    total_now, total_then = (np.where(known > 0, members.total(caps), np.nan) for caps in (caps_now, caps_then))
     change = market.marketcap[:, btc] / total_now - then[:, btc] / total_then
     return DailySeries(market.enough(change, known), share(known, members.count))
 

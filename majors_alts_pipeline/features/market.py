@@ -123,15 +123,12 @@ class Market:
         absent = [major for major in majors if major not in assets]
         if absent:
             raise ValueError(
-                f"panel: majors {absent} have no row from {window.start} to {window.end}; "
-                "fix fact_price or lake.majors"
+                f"panel: majors {absent} have no row from {window.start} to {window.end}; fix fact_price or lake.majors"
             )
         members = Dense.of(universe.filter(pl.col("price_age_days") == 0), window, assets)
         is_alt = (pl.col("role") == "alt") & pl.col("eligible")
         excluded = pl.col("reason").str.starts_with(EXCLUDED) | pl.col("reason").str.starts_with(DETECTED)
-        roles = Dense(
-            window, assets, members.rows, members.cols, members.frame.select(alt=is_alt, capital=~excluded)
-        )
+        roles = Dense(window, assets, members.rows, members.cols, members.frame.select(alt=is_alt, capital=~excluded))
         return cls(
             window,
             assets,

@@ -14,9 +14,7 @@ from majors_alts_pipeline.features.market import DailySeries, Market, z_score
 from majors_alts_pipeline.tables import FEATURES
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Every enabled feature of every day of `window` that has a universe (contract `tables.FEATURES`).
 
     `z` is (raw - mean) / standard deviation with ddof 1 over the `features.z_window_days` days that end on
@@ -41,13 +39,9 @@ def compute(
     if days.is_empty():
         return {"features": FEATURES.empty()}
     loaded = window.back(raw_lookback(settings) + settings.features.z_window_days - 1)
-    market = Market.of(
-        inputs["panel"], universe, loaded, settings.lake.majors, min_assets=settings.features.min_assets
-    )
+    market = Market.of(inputs["panel"], universe, loaded, settings.lake.majors, min_assets=settings.features.min_assets)
     frames = [
-        _rows(definition, definition.recipe(market), loaded, settings).filter(
-            pl.col("date").is_in(days.implode())
-        )
+        _rows(definition, definition.recipe(market), loaded, settings).filter(pl.col("date").is_in(days.implode()))
         for definition in definitions
     ]
     return {"features": FEATURES.conform(pl.concat(frames))}
@@ -70,9 +64,7 @@ def raw_lookback(settings: Settings) -> int:
     return max(definition.lookback_days for definition in enabled_definitions(settings))
 
 
-def _rows(
-    definition: FeatureDefinition, series: DailySeries, loaded: Window, settings: Settings
-) -> pl.DataFrame:
+def _rows(definition: FeatureDefinition, series: DailySeries, loaded: Window, settings: Settings) -> pl.DataFrame:
     z = z_score(series.raw, settings.features.z_window_days, settings.features.z_min_obs)
     return pl.DataFrame(
         {

@@ -72,9 +72,7 @@ _DATE = LakeColumn("date", "UTC day", "day whose close the row describes")
 _SOURCE = LakeColumn("text", "", "provenance", False)
 _EXCHANGE = LakeColumn("text", "", "venue", False)
 _INSTRUMENT = LakeColumn("text", "", "instrument of dim_instrument", False)
-_KNOWN_AT = LakeColumn(
-    "date", "UTC day", "first day at whose close the fact was known, when later than date", False
-)
+_KNOWN_AT = LakeColumn("date", "UTC day", "first day at whose close the fact was known, when later than date", False)
 _FACT = ("date", "asset_id")
 
 
@@ -143,9 +141,7 @@ LAKE_TABLES: Mapping[str, LakeTable] = {
             {
                 "asset_id": _ASSET,
                 "date": _DATE,
-                "funding_rate": LakeColumn(
-                    "number", "decimal per print", "rate a long pays at one settlement"
-                ),
+                "funding_rate": LakeColumn("number", "decimal per print", "rate a long pays at one settlement"),
                 "instrument_id": _INSTRUMENT,
                 "exchange": _EXCHANGE,
                 "source": _SOURCE,
@@ -207,9 +203,7 @@ LAKE_TABLES: Mapping[str, LakeTable] = {
                 "quote": LakeColumn("text", "", "quote currency", False),
                 "base_asset_symbol": LakeColumn("text", "", "vendor's reading of the base asset", False),
                 "asset_id": LakeColumn("text", "", "vendor's mapping to dim_asset", False),
-                "multiplier": LakeColumn(
-                    "number", "coins per contract", "vendor's contract multiplier", False
-                ),
+                "multiplier": LakeColumn("number", "coins per contract", "vendor's contract multiplier", False),
                 "metadata_json": LakeColumn("text", "JSON", "holds onboard_date", False),
             },
         ),
@@ -244,6 +238,5 @@ def validate_mapping(tables: Mapping[str, str], columns: Mapping[str, Mapping[st
     for name, mapped in columns.items():
         for column in set(mapped) - set(LAKE_TABLES[name].columns):
             raise LakeError(
-                f"lake.columns.{name}: no contract column {column!r}; columns: "
-                f"{', '.join(LAKE_TABLES[name].columns)}"
+                f"lake.columns.{name}: no contract column {column!r}; columns: {', '.join(LAKE_TABLES[name].columns)}"
             )

@@ -98,14 +98,10 @@ def _usual(candidates: pl.DataFrame, frame: pl.DataFrame) -> pl.Series:
 def rescaled(marked: pl.DataFrame) -> pl.DataFrame:
     """Rows that look like percent divided by 100, the others as they are."""
     rate = pl.col("funding_rate")
-    return marked.with_columns(
-        pl.when(pl.col("percent")).then(rate / _PERCENT).otherwise(rate).alias("funding_rate")
-    )
+    return marked.with_columns(pl.when(pl.col("percent")).then(rate / _PERCENT).otherwise(rate).alias("funding_rate"))
 
 
-def daily(
-    prints: pl.DataFrame | None, sums: pl.DataFrame | None, window: Window, per_day: int
-) -> pl.DataFrame:
+def daily(prints: pl.DataFrame | None, sums: pl.DataFrame | None, window: Window, per_day: int) -> pl.DataFrame:
     """Funding per day: the sum of the day's prints where known, else one print x prints per day.
 
     Args:

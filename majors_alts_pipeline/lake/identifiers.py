@@ -82,9 +82,7 @@ class Specs:
         """(asset_id, onboard): earliest onboard date of each coin that has one."""
         schema = {"asset_id": pl.String, "onboard": pl.Date}
         rows = [(item.coin, item.onboard) for item in self.contracts if item.onboard is not None]
-        return (
-            pl.DataFrame(rows, schema=schema, orient="row").group_by("asset_id").agg(pl.col("onboard").min())
-        )
+        return pl.DataFrame(rows, schema=schema, orient="row").group_by("asset_id").agg(pl.col("onboard").min())
 
 
 def strip_suffix(name: str, coins: frozenset[str]) -> str:
@@ -167,9 +165,7 @@ def normalise(table: LakeTable, raw: pl.DataFrame, specs: Specs, keep_raw: bool 
     out = raw.with_columns(pl.col("asset_id").alias("raw_id")) if keep_raw else raw
     if mapped.filter(pl.col("raw") != pl.col("asset")).is_empty():
         return out
-    own = raw.select(pl.col("asset_id").alias("raw")).join(
-        mapped, on="raw", how="left", maintain_order="left"
-    )
+    own = raw.select(pl.col("asset_id").alias("raw")).join(mapped, on="raw", how="left", maintain_order="left")
     if not table.daily:
         return out.with_columns(own["asset"].alias("asset_id"))
     out = out.with_columns(own["asset"], own["before"], own["multiplier"], own["since"])
@@ -184,10 +180,7 @@ def normalise(table: LakeTable, raw: pl.DataFrame, specs: Specs, keep_raw: bool 
 def changes_within(spans: pl.DataFrame, specs: Specs) -> bool:
     """Tell whether some raw id (asset_id, date = its first day) traded before its contract began."""
     mapped = _mapping(spans["asset_id"], specs).filter(pl.col("asset") != pl.col("before"))
-    return (
-        spans.join(mapped, left_on="asset_id", right_on="raw").filter(pl.col("date") < pl.col("since")).height
-        > 0
-    )
+    return spans.join(mapped, left_on="asset_id", right_on="raw").filter(pl.col("date") < pl.col("since")).height > 0
 
 
 def _mapping(raw_ids: pl.Series, specs: Specs) -> pl.DataFrame:

@@ -83,10 +83,7 @@ def _read(lake: LakeSource, table: str, window: Window, settings: Settings) -> p
 
 
 def _refuse_duplicates(lake: LakeSource, table: str, frame: pl.DataFrame, window: Window) -> None:
-    if (
-        frame.is_empty()
-        or _keyed(frame, pl.Enum(frame["asset_id"].unique()))["key"].n_unique() == frame.height
-    ):
+    if frame.is_empty() or _keyed(frame, pl.Enum(frame["asset_id"].unique()))["key"].n_unique() == frame.height:
         return
     rows = lake.rows(table, window.start, window.end)
     assert rows is not None
@@ -150,9 +147,7 @@ def _require_majors(prices: pl.DataFrame, window: Window, settings: LakeSettings
 def _with_returns(prices: pl.DataFrame, window: Window, carry_days: int) -> pl.DataFrame:
     """Own and carried closes of the window: close, ret, price_age_days, source."""
     one_day = timedelta(days=1)
-    recent = prices.filter(pl.col("date") >= window.start - timedelta(days=max(carry_days, 1))).sort(
-        "asset_id", "date"
-    )
+    recent = prices.filter(pl.col("date") >= window.start - timedelta(days=max(carry_days, 1))).sort("asset_id", "date")
     same = pl.col("code") == pl.col("code").shift(1)
     adjacent = same & (pl.col("date") - pl.col("date").shift(1) == one_day)
     next_day = pl.when(pl.col("code") == pl.col("code").shift(-1)).then(pl.col("date").shift(-1))
@@ -175,9 +170,7 @@ def _joined(
     panel: pl.DataFrame, facts: pl.DataFrame | None, table: str, columns: tuple[str, ...], assets: pl.Enum
 ) -> pl.DataFrame:
     if facts is None:
-        return panel.with_columns(
-            pl.lit(None, LAKE_TABLES[table].schema[name]).alias(name) for name in columns
-        )
+        return panel.with_columns(pl.lit(None, LAKE_TABLES[table].schema[name]).alias(name) for name in columns)
     held = _keyed(facts, assets).select("key", *columns)
     return panel.join(held, on="key", how="left", maintain_order="left")
 
@@ -196,9 +189,7 @@ def _with_marketcap(
             marketcap_kind=pl.lit(None, pl.String),
             marketcap_age_days=pl.lit(None, pl.Int32),
         )
-    observed = caps.filter(pl.col("marketcap").is_not_null()).with_columns(
-        known=pl.max_horizontal("date", "known_at")
-    )
+    observed = caps.filter(pl.col("marketcap").is_not_null()).with_columns(known=pl.max_horizontal("date", "known_at"))
     own = observed.filter(pl.col("known") == pl.col("date")).select("key", own="marketcap")
     scalable = (
         observed.join(prices.select("key", "close"), on="key", how="inner")
@@ -227,12 +218,8 @@ def _with_marketcap(
 
 
 def _funding(lake: LakeSource, window: Window, settings: Settings, assets: pl.Enum) -> pl.DataFrame:
-    prints = _in_decimal(
-        lake, "fact_funding", window, settings, funding.FundingUnit.of_print(settings.quality)
-    )
-    sums = _in_decimal(
-        lake, "fact_funding_daily_sum", window, settings, funding.FundingUnit.of_day(settings.quality)
-    )
+    prints = _in_decimal(lake, "fact_funding", window, settings, funding.FundingUnit.of_print(settings.quality))
+    sums = _in_decimal(lake, "fact_funding_daily_sum", window, settings, funding.FundingUnit.of_day(settings.quality))
     prints, sums = (None if frame is None else _keyed(frame, assets) for frame in (prints, sums))
     return funding.daily(prints, sums, window, settings.lake.funding_prints_per_day)
 

@@ -91,9 +91,7 @@ class Context:
         """Usable closes by asset and day: previous, following, gap in days, ret and log_move (gap 1 only)."""
         prices = self.rows(_PRICE)
         assert prices is not None
-        usable = prices.filter(pl.col("close").is_finite() & (pl.col("close") > 0)).unique(
-            ["asset_id", "date"]
-        )
+        usable = prices.filter(pl.col("close").is_finite() & (pl.col("close") > 0)).unique(["asset_id", "date"])
         ordered = _sorted(usable.select("asset_id", "date", "close", "source"), self.assets)
         same_before = pl.col("code") == pl.col("code").shift(1)
         same_after = pl.col("code") == pl.col("code").shift(-1)
@@ -139,9 +137,7 @@ class _Text:
 
     def worded(self, frame: pl.DataFrame) -> pl.Series:
         named = [argument.alias(f"_{number}") for number, argument in enumerate(self.arguments)]
-        values = (
-            frame.head(MAX_FINDINGS).with_columns(named).select(f"_{number}" for number in range(len(named)))
-        )
+        values = frame.head(MAX_FINDINGS).with_columns(named).select(f"_{number}" for number in range(len(named)))
         words = [self.template.format(*row) for row in values.iter_rows()]
         return pl.Series("message", words, dtype=pl.String).extend_constant(None, frame.height - len(words))
 
@@ -150,9 +146,7 @@ def _found(frame: pl.DataFrame, table: str, value: pl.Expr | str | None, message
     """Rows in the shape every rule returns, sorted; asset_id and date default to null."""
     order = [name for name in ("date", "asset_id") if name in frame.columns]
     frame = frame.sort(order)
-    number = (
-        pl.lit(None, pl.Float64) if value is None else (pl.col(value) if isinstance(value, str) else value)
-    )
+    number = pl.lit(None, pl.Float64) if value is None else (pl.col(value) if isinstance(value, str) else value)
     asset = pl.col("asset_id") if "asset_id" in frame.columns else pl.lit(None, pl.String)
     day = pl.col("date") if "date" in frame.columns else pl.lit(None, pl.Date)
     rows = frame.with_columns(table=pl.lit(table), asset_id=asset, date=day, value=number.cast(pl.Float64))
@@ -222,11 +216,7 @@ def bad_values(context: Context) -> pl.DataFrame:
         for column in sorted({*table.positive, *table.non_negative, *table.finite}):
             value = pl.col(column)
             low = (
-                value <= 0
-                if column in table.positive
-                else value < 0
-                if column in table.non_negative
-                else pl.lit(False)
+                value <= 0 if column in table.positive else value < 0 if column in table.non_negative else pl.lit(False)
             )
             bad = frame.filter((~value.is_finite() | low).fill_null(False))
             text = _Text.of(
@@ -246,8 +236,7 @@ def calendar_gaps(context: Context) -> pl.DataFrame:
     """Days missing inside an asset's price series."""
     gaps = context.series.filter(pl.col("gap") > 1).with_columns(days=pl.col("gap") - 1)
     text = _Text.of(
-        "fact_price: asset {} has no price on the {} days before {}; backfill them, returns "
-        "over the gap are null",
+        "fact_price: asset {} has no price on the {} days before {}; backfill them, returns over the gap are null",
         "asset_id",
         "days",
         "date",
@@ -305,9 +294,7 @@ def supply_breaks(context: Context) -> pl.DataFrame:
     if caps is None:
         return _all([])
     quality = context.quality
-    usable = caps.filter(pl.col("marketcap").is_finite() & (pl.col("marketcap") > 0)).unique(
-        ["asset_id", "date"]
-    )
+    usable = caps.filter(pl.col("marketcap").is_finite() & (pl.col("marketcap") > 0)).unique(["asset_id", "date"])
     both = (
         usable.select("asset_id", "date", "marketcap")
         .join(context.series.select("asset_id", "date", "close"), on=["asset_id", "date"])
@@ -318,14 +305,10 @@ def supply_breaks(context: Context) -> pl.DataFrame:
         price=pl.when(same).then((pl.col("close") / pl.col("close").shift(1)).log()),
         cap=pl.when(same).then((pl.col("marketcap") / pl.col("marketcap").shift(1)).log()),
     ).with_columns(supply=pl.col("cap") - pl.col("price"))
-    price_alone = (pl.col("price").abs() >= quality.cap_price_jump) & (
-        pl.col("cap").abs() < quality.cap_price_jump / 2
-    )
+    price_alone = (pl.col("price").abs() >= quality.cap_price_jump) & (pl.col("cap").abs() < quality.cap_price_jump / 2)
     broken = moved.filter(price_alone | (pl.col("supply").abs() > quality.supply_jump))
     kind = (
-        pl.when(price_alone)
-        .then(pl.lit("a price change the cap does not show"))
-        .otherwise(pl.lit("a supply change"))
+        pl.when(price_alone).then(pl.lit("a price change the cap does not show")).otherwise(pl.lit("a supply change"))
     )
     text = _Text.of(
         "fact_marketcap: asset {} on {} shows {}: since the last observation price x{}, cap "
@@ -409,15 +392,10 @@ def frozen_feed(context: Context) -> pl.DataFrame:
             else context.quality.frozen_feed_days
         )
         if not isinstance(last, date):
-            parts.append(
-                _note(name, None, f"{name}: the table has no rows; fill it or remove it from the lake")
-            )
+            parts.append(_note(name, None, f"{name}: the table has no rows; fill it or remove it from the lake"))
         elif (newest - last).days > allowed:
             behind = (newest - last).days
-            text = (
-                f"{name}: newest day {last} is {behind} days before {newest} (allowed {allowed}); "
-                "restart its feed"
-            )
+            text = f"{name}: newest day {last} is {behind} days before {newest} (allowed {allowed}); restart its feed"
             parts.append(_note(name, behind, text, day=last))
     return _all(parts)
 
@@ -434,9 +412,7 @@ def _lagged_correlations(left: pl.DataFrame, right: pl.DataFrame, by: list[str])
     left = left.with_columns(month=pl.col("date").dt.month_start())
     for lag in (-1, 0, 1):
         both = left.join(right.with_columns(pl.col("key") - lag), on="key")
-        pooled = both.group_by(*by, "month").agg(
-            pl.corr("x", "y").alias(f"c{lag}"), pl.len().alias(f"n{lag}")
-        )
+        pooled = both.group_by(*by, "month").agg(pl.corr("x", "y").alias(f"c{lag}"), pl.len().alias(f"n{lag}"))
         out = pooled if out is None else out.join(pooled, on=[*by, "month"])
     assert out is not None
     return out.sort(*by, "month")
@@ -469,15 +445,11 @@ def shifted_clock(context: Context) -> pl.DataFrame:
         frame = context.rows(name)
         if frame is None:
             continue
-        pooled = _lagged_correlations(
-            own.select("key", "date", "x"), _moves(frame, column, context.assets), []
-        )
+        pooled = _lagged_correlations(own.select("key", "date", "x"), _moves(frame, column, context.assets), [])
         parts.append(_clock_note(_shifted(pooled, quality.clock_shift_correlation), name, "fact_price"))
     days = own.with_columns(pl.col("date").to_physical().cast(pl.Int64).alias("key"))
     reference = days.filter(pl.col("asset_id") == major).select("key", y="x")
-    others = days.filter(pl.col("asset_id") != major).select(
-        "key", "date", "x", pl.col("source").fill_null("unnamed")
-    )
+    others = days.filter(pl.col("asset_id") != major).select("key", "date", "x", pl.col("source").fill_null("unnamed"))
     by_source = _shifted(_lagged_correlations(others, reference, ["source"]), quality.clock_shift_correlation)
     for (source,), pooled in by_source.group_by("source", maintain_order=True):
         # Here the source is on the left: its lead is the mirror image of the reference's.
@@ -545,10 +517,7 @@ def _renames(context: Context) -> pl.DataFrame:
     pairs = (
         ended.drop("opened")
         .join(begun, how="cross")
-        .filter(
-            (pl.col("date") > pl.col("last"))
-            & (pl.col("date") <= pl.col("last") + timedelta(days=_RENAME_DAYS))
-        )
+        .filter((pl.col("date") > pl.col("last")) & (pl.col("date") <= pl.col("last") + timedelta(days=_RENAME_DAYS)))
     )
     power = (pl.col("opened") / pl.col("ended")).log10()
     near = pairs.with_columns(power=power).filter(
@@ -631,9 +600,7 @@ def check_lake(lake: LakeSource, settings: Settings, expected_day: date | None =
     severities = settings.quality.severity
     if set(severities) != set(CHECKS):
         wrong = sorted(set(severities) ^ set(CHECKS))
-        raise LakeError(
-            f"quality.severity: {', '.join(wrong)} missing or unknown; the checks are {', '.join(CHECKS)}"
-        )
+        raise LakeError(f"quality.severity: {', '.join(wrong)} missing or unknown; the checks are {', '.join(CHECKS)}")
     context = Context(lake, settings, expected_day)
     findings: list[Finding] = []
     for name, check in CHECKS.items():

@@ -117,13 +117,9 @@ class BaseLake(ABC):
         """As `frame`, with the id as the lake wrote it in the column `raw_id` (not for dim_instrument)."""
         return self._normalised(table, start, end, keep_raw=True)
 
-    def _normalised(
-        self, table: str, start: date | None, end: date | None, keep_raw: bool
-    ) -> pl.DataFrame | None:
+    def _normalised(self, table: str, start: date | None, end: date | None, keep_raw: bool) -> pl.DataFrame | None:
         if table not in LAKE_TABLES:
-            raise LakeError(
-                f"lake {self.location}: no contract table {table!r}; tables: {', '.join(LAKE_TABLES)}"
-            )
+            raise LakeError(f"lake {self.location}: no contract table {table!r}; tables: {', '.join(LAKE_TABLES)}")
         if table not in self.tables:
             return None
         raw = self.raw(table, start, end)
@@ -196,9 +192,7 @@ class BaseLake(ABC):
     def _last_arrived_day(self) -> date:
         """Newest day every daily table that is still being delivered has reached."""
         newest = self.last_day()
-        ends = [
-            self._newest(name) for name in ("fact_ohlc", "fact_volume", "fact_funding") if name in self.tables
-        ]
+        ends = [self._newest(name) for name in ("fact_ohlc", "fact_volume", "fact_funding") if name in self.tables]
         grace = timedelta(days=self.settings.late_table_days)
         return min([newest, *(end for end in ends if end is not None and newest - grace <= end <= newest)])
 
@@ -262,16 +256,12 @@ class BaseLake(ABC):
         if LAKE_TABLES[name].daily:
             return frame["date"]
         if name == "dim_asset":
-            return frame.join(self.first_seen(), on="asset_id", how="left", maintain_order="left")[
-                "first_seen"
-            ]
+            return frame.join(self.first_seen(), on="asset_id", how="left", maintain_order="left")["first_seen"]
         onboard = {item.instrument_id: item.onboard for item in self.specs.contracts}
         dated = pl.DataFrame(
             list(onboard.items()), schema={"instrument_id": pl.String, "onboard": pl.Date}, orient="row"
         )
-        joined = frame.select("instrument_id").join(
-            dated, on="instrument_id", how="left", maintain_order="left"
-        )
+        joined = frame.select("instrument_id").join(dated, on="instrument_id", how="left", maintain_order="left")
         return joined["onboard"].fill_null(self.first_day())
 
     def day_fingerprints(self, cache_dir: Path | None = None) -> pl.DataFrame:
@@ -292,12 +282,8 @@ class BaseLake(ABC):
         """
         if cache_dir is None:
             return self._fingerprints
-        key = json.dumps(
-            [self.location, self.settings.model_dump(mode="json"), sorted(self.identity().items())]
-        )
-        path = (
-            Path(cache_dir) / "lake_fingerprints" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
-        )
+        key = json.dumps([self.location, self.settings.model_dump(mode="json"), sorted(self.identity().items())])
+        path = Path(cache_dir) / "lake_fingerprints" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.parquet"
         held = _read_cache(path)
         if held is None:
             held = self._fingerprints
@@ -357,10 +343,7 @@ def _bits(series: pl.Series) -> np.ndarray:
     null = np.uint64(0xDEADBEEFCAFEF00D)
     if series.dtype == pl.String:
         unique = series.unique().drop_nulls()
-        digests = [
-            int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-            for text in unique
-        ]
+        digests = [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") for text in unique]
         table = pl.DataFrame({"text": unique, "bits": pl.Series(digests, dtype=pl.UInt64)})
         texts = series.rename("text").to_frame()
         found = texts.join(table, on="text", how="left", maintain_order="left")["bits"]
@@ -385,9 +368,7 @@ def _chain(digests: pl.DataFrame, first: date, last: date) -> pl.DataFrame:
             state = hashlib.sha256(state + "|".join(by_day[day]).encode()).digest()
         days.append(day)
         prints.append(state.hex()[:12])
-    return pl.DataFrame(
-        {"date": days, "fingerprint": prints}, schema={"date": pl.Date, "fingerprint": pl.String}
-    )
+    return pl.DataFrame({"date": days, "fingerprint": prints}, schema={"date": pl.Date, "fingerprint": pl.String})
 
 
 def _read_cache(path: Path) -> pl.DataFrame | None:
@@ -444,11 +425,7 @@ def _kind_of_duckdb(stored: str) -> str:
     base = stored.upper().split("(")[0]
     if base == "DATE":
         return "date"
-    if (
-        base in {"DOUBLE", "FLOAT", "REAL", "DECIMAL"}
-        or base.removeprefix("U").endswith("INT")
-        or "INTEGER" in base
-    ):
+    if base in {"DOUBLE", "FLOAT", "REAL", "DECIMAL"} or base.removeprefix("U").endswith("INT") or "INTEGER" in base:
         return "number"
     if base in {"VARCHAR", "ENUM"}:
         return "text"
@@ -478,9 +455,7 @@ class MemoryLake(BaseLake):
         validate_mapping(settings.tables, settings.columns)
         self.settings, self.simulated, self.location = settings, simulated, location
         found = {name: tables.get(settings.tables.get(name, name)) for name in LAKE_TABLES}
-        self._frames = {
-            name: self._checked(name, frame) for name, frame in found.items() if frame is not None
-        }
+        self._frames = {name: self._checked(name, frame) for name, frame in found.items() if frame is not None}
         self.tables = frozenset(self._frames)
         _require(self.tables, {name: frame.height for name, frame in self._frames.items()}, location)
 
@@ -495,9 +470,7 @@ class MemoryLake(BaseLake):
                 selected.append(pl.lit(None, DTYPES[contract.kind]).alias(column))
                 continue
             kind = _kind_of_polars(frame.schema[stored])
-            if kind not in {contract.kind, "null"} and not (
-                contract.kind == "text" and not contract.required
-            ):
+            if kind not in {contract.kind, "null"} and not (contract.kind == "text" and not contract.required):
                 first = _first_bad_in_memory(frame, mapping, stored, contract)
                 raise _wrong_type(name, stored, contract, str(frame.schema[stored]), first)
             selected.append(pl.col(stored).cast(DTYPES[contract.kind]).alias(column))
@@ -528,9 +501,7 @@ def _spans_of(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.group_by("asset_id").agg(first=pl.col("date").min(), last=pl.col("date").max())
 
 
-def _first_bad_in_memory(
-    frame: pl.DataFrame, mapping: Mapping[str, str], stored: str, contract: LakeColumn
-) -> str:
+def _first_bad_in_memory(frame: pl.DataFrame, mapping: Mapping[str, str], stored: str, contract: LakeColumn) -> str:
     held = frame.filter(pl.col(stored).is_not_null())
     if contract.kind == "number" and held.schema[stored] == pl.String:
         unparsable = held.filter(pl.col(stored).cast(pl.Float64, strict=False).is_null())
@@ -564,9 +535,7 @@ def _require(tables: frozenset[str], heights: Mapping[str, int], location: str) 
                 f"Add it or map it with lake.tables: {{{name}: <its name there>}}"
             )
         if contract.required and not heights[name]:
-            raise LakeError(
-                f"{name}: the table in {location} is empty; it must hold at least the majors' prices"
-            )
+            raise LakeError(f"{name}: the table in {location} is empty; it must hold at least the majors' prices")
 
 
 class FileLake(BaseLake):
@@ -648,9 +617,7 @@ class FileLake(BaseLake):
     ) -> bool:
         if contract.required:
             return False
-        return not self._fetch(connection, f"SELECT count({_quoted(stored)}) AS n FROM {relation}", name)[
-            "n"
-        ][0]
+        return not self._fetch(connection, f"SELECT count({_quoted(stored)}) AS n FROM {relation}", name)["n"][0]
 
     def _first_bad(
         self,
@@ -687,9 +654,7 @@ class FileLake(BaseLake):
         fields = ", ".join(f"{selected[name]} AS {_quoted(name)}" for name in names)
         query = f"SELECT {fields} FROM {self._relations[table]}"
         if LAKE_TABLES[table].daily:
-            bounds = [
-                f"{selected['date']} {sign} DATE '{day}'" for sign, day in ((">=", start), ("<=", end)) if day
-            ]
+            bounds = [f"{selected['date']} {sign} DATE '{day}'" for sign, day in ((">=", start), ("<=", end)) if day]
             query += f" WHERE {' AND '.join(bounds)}" if bounds else ""
         with self._store.connect() as connection:
             read = self._fetch(connection, query, table)
@@ -739,9 +704,7 @@ class CutLake(BaseLake):
             frame = frame.filter(pl.col("known_at").is_null() | (pl.col("known_at") <= self._last))
         if table == "dim_instrument":
             later = [
-                item.instrument_id
-                for item in self._inner.specs.contracts
-                if item.onboard and item.onboard > self._last
+                item.instrument_id for item in self._inner.specs.contracts if item.onboard and item.onboard > self._last
             ]
             frame = frame.filter(~pl.col("instrument_id").is_in(later))
         return frame if columns is None else frame.select(columns)
@@ -917,9 +880,7 @@ class _ParquetStore:
         except LakeError:
             raise
         except Exception as error:
-            raise LakeError(
-                f"lake {self.location}: cannot list it ({type(error).__name__}: {error})"
-            ) from error
+            raise LakeError(f"lake {self.location}: cannot list it ({type(error).__name__}: {error})") from error
         return dict(sorted(listed))
 
     def _walk_local(self) -> list[tuple[str, tuple[Any, ...]]]:
@@ -930,9 +891,7 @@ class _ParquetStore:
                 if name.endswith(".parquet") and not name.startswith((".", "_")):
                     path = Path(folder) / name
                     state = path.stat()
-                    found.append(
-                        (path.relative_to(self._root).as_posix(), (state.st_size, state.st_mtime_ns))
-                    )
+                    found.append((path.relative_to(self._root).as_posix(), (state.st_size, state.st_mtime_ns)))
         return found
 
     def _walk_remote(self) -> list[tuple[str, tuple[Any, ...]]]:
@@ -973,9 +932,7 @@ class _ParquetStore:
         if not parts:
             return None
         if f"{stored}.parquet" in parts and len(parts) > 1:
-            raise LakeError(
-                f"{name}: {self.location} holds both {stored}.parquet and {stored}/; keep one of them"
-            )
+            raise LakeError(f"{name}: {self.location} holds both {stored}.parquet and {stored}/; keep one of them")
         self._parts[name] = parts
         return _read_parquet([self._address(part) for part in parts], _hive_keys(name, parts))
 
@@ -1007,16 +964,12 @@ def _hive_keys(name: str, parts: Sequence[str]) -> dict[str, str]:
     """Hive key to SQL type, for keys in the folder names of the parts."""
     keys = {piece.split("=")[0] for part in parts for piece in part.split("/")[:-1] if "=" in piece}
     columns = LAKE_TABLES[name].columns
-    return {
-        key: "DATE" if key in columns and columns[key].kind == "date" else "VARCHAR" for key in sorted(keys)
-    }
+    return {key: "DATE" if key in columns and columns[key].kind == "date" else "VARCHAR" for key in sorted(keys)}
 
 
 def _read_parquet(addresses: Sequence[str], hive: Mapping[str, str]) -> str:
     listed = ", ".join(_literal(address) for address in addresses)
     union = ", union_by_name=true" if len(addresses) > 1 else ""
     types = ", ".join(f"{_literal(key)}: {kind}" for key, kind in hive.items())
-    partitioning = (
-        f", hive_partitioning=true, hive_types={{{types}}}" if hive else ", hive_partitioning=false"
-    )
+    partitioning = f", hive_partitioning=true, hive_types={{{types}}}" if hive else ", hive_partitioning=false"
     return f"read_parquet([{listed}]{union}{partitioning})"

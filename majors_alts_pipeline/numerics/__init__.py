@@ -1,2 +1,4 @@
-"""Array tools shared by the stages: dense (days x assets) panels and windowed sums that do not depend on
-where the loaded range starts."""
+"""Array tools shared by the stages.
+
+Dense (days x assets) panels, and windowed sums that do not depend on where the loaded range starts.
+"""

@@ -18,9 +18,7 @@ _CELLS_WORTH_A_THREAD = 200_000
 
 
 @njit(cache=True, nogil=True)
-def window_sum_column(
-    values: np.ndarray, window: int, first_day: int, out: np.ndarray, tail: np.ndarray
-) -> None:
+def window_sum_column(values: np.ndarray, window: int, first_day: int, out: np.ndarray, tail: np.ndarray) -> None:
     """Trailing sums of the rows of `values`, written to `out`; blocks anchored to absolute day numbers.
 
     Kernels that call this are cached by the text of their own file: touch them when this function changes.

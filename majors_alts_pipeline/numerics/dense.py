@@ -36,8 +36,10 @@ class Dense:
         labels = sorted(frame["asset_id"].unique().to_list()) if assets is None else list(assets)
         if assets is not None:
             frame = frame.filter(pl.col("asset_id").is_in(labels))
-        index = pl.DataFrame({"asset_id": labels, "col": np.arange(len(labels), dtype=np.int64)},
-                             schema={"asset_id": pl.String, "col": pl.Int64})
+        index = pl.DataFrame(
+            {"asset_id": labels, "col": np.arange(len(labels), dtype=np.int64)},
+            schema={"asset_id": pl.String, "col": pl.Int64},
+        )
         cols = frame.select("asset_id").join(index, on="asset_id", how="left", maintain_order="left")["col"].to_numpy()
         rows = frame["date"].to_physical().to_numpy().astype(np.int64) - day_number(window.start)
         return cls(window, labels, rows, cols, frame)
@@ -74,7 +76,8 @@ def long(mask: np.ndarray, window: Window, assets: Sequence[str], columns: dict[
     labels = pl.Series("asset_id", list(assets), dtype=pl.String)
     frame = pl.DataFrame({"date": pl.Series(day).cast(pl.Date), "asset_id": labels.gather(cols)})
     return frame.with_columns(
-        pl.Series(name, values[rows, cols]).fill_nan(None) if values.dtype.kind == "f"
+        pl.Series(name, values[rows, cols]).fill_nan(None)
+        if values.dtype.kind == "f"
         else pl.Series(name, values[rows, cols])
         for name, values in columns.items()
     )

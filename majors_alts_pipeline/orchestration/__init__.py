@@ -1,1 +1,1 @@
-"""Dagster around the chain: storage, assets, checks, schedules. Nothing below imports it; the logic is elsewhere."""
+"""Dagster around the chain: storage, assets, checks, schedules. Nothing below imports it."""

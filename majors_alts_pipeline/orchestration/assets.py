@@ -11,12 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.orchestration.partitions import mapping, window_of
 from majors_alts_pipeline.orchestration.resources import StudyResource
 from majors_alts_pipeline.orchestration.study import code_version
-from majors_alts_pipeline.stages import STAGES, Input, Stage
+from majors_alts_pipeline.stages import STAGES, Stage
 from majors_alts_pipeline.tables import TABLES, TableContract
 
 OWNERS = ["team:research"]
@@ -29,7 +28,7 @@ LAKE = "lake"
 def build_assets(
     settings: Settings, partitions: dg.DailyPartitionsDefinition, stages: Sequence[Stage] = STAGES
 ) -> list[dg.AssetsDefinition]:
-    """The assets of all stages, in chain order.
+    """Build the assets of all stages, in chain order.
 
     Args:
         settings: resolved configuration; look-backs depend on it.
@@ -40,7 +39,7 @@ def build_assets(
 
 
 def lake_spec() -> dg.AssetSpec:
-    """The read-only lake, so that the lineage starts where the data does."""
+    """Declare the read-only lake, so that the lineage starts where the data does."""
     return dg.AssetSpec(
         LAKE,
         description="Daily tables of a vendor or the market simulator; read, never written.",
@@ -50,9 +49,7 @@ def lake_spec() -> dg.AssetSpec:
     )
 
 
-def _stage_asset(
-    stage: Stage, settings: Settings, partitions: dg.DailyPartitionsDefinition
-) -> dg.AssetsDefinition:
+def _stage_asset(stage: Stage, settings: Settings, partitions: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{stage.name}_stage",
         outs={table: _out(stage, TABLES[table]) for table in stage.tables},
@@ -93,7 +90,7 @@ def _out(stage: Stage, contract: TableContract) -> dg.AssetOut:
 
 
 def column_schema(contract: TableContract) -> dg.TableSchema:
-    """The contract as Dagster shows it: unit and meaning beside each column."""
+    """Show the contract as Dagster does: unit and meaning beside each column."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -113,7 +110,7 @@ def _tag(text: str) -> str:
 
 
 def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition]:
-    """What is made of all days together: the report and the live decision; not partitioned."""
+    """Build what is made of all days together: the report and the live decision; not partitioned."""
     common: dict[str, Any] = {
         "group_name": "products",
         "owners": OWNERS,

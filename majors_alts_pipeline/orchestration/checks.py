@@ -1,11 +1,11 @@
-"""Asset checks: the lake's quality rules on `panel`, and the judgements of `verdicts` on the tables they are about.
+"""Asset checks: the lake's quality rules on `panel`, and the judgements of `verdicts` on other tables.
 
 Belongs here: how a finding or a verdict becomes a check result. Does not belong here: any rule.
 A failing ERROR of a blocking check stops everything downstream; the rest is shown and stops nothing.
 https://docs.dagster.io/guides/test/asset-checks
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby
 
@@ -29,7 +29,10 @@ _MAX_ROWS = 20
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """All checks; one step per checked table, so that checks cost little beside the work."""
     by_table = groupby(RULES, key=lambda rule: rule.table)
-    return [_lake_checks(settings), *(_table_checks(table, list(rules), settings) for table, rules in by_table)]
+    return [
+        _lake_checks(settings),
+        *(_table_checks(table, list(rules), settings) for table, rules in by_table),
+    ]
 
 
 def _lake_checks(settings: Settings) -> dg.AssetChecksDefinition:
@@ -62,8 +65,7 @@ def _lake_checks(settings: Settings) -> dg.AssetChecksDefinition:
 
 def _table_checks(table: str, rules: Sequence[Rule], settings: Settings) -> dg.AssetChecksDefinition:
     specs = [
-        dg.AssetCheckSpec(rule.name, asset=table, description=rule.description, blocking=rule.blocks)
-        for rule in rules
+        dg.AssetCheckSpec(rule.name, asset=table, description=rule.description, blocking=rule.blocks) for rule in rules
     ]
 
     @dg.multi_asset_check(name=f"{table}_checks", specs=specs)
@@ -77,7 +79,7 @@ def _table_checks(table: str, rules: Sequence[Rule], settings: Settings) -> dg.A
     return checks
 
 
-def _window(tags: dict[str, str], stored: Sequence[date]) -> Window:
+def _window(tags: Mapping[str, str], stored: Sequence[date]) -> Window:
     """Days of the run; a check launched by itself looks at the newest stored day."""
     if _PARTITION in tags:
         day = date.fromisoformat(tags[_PARTITION])

@@ -3,14 +3,17 @@
 Stock SQLite storage opens, commits and closes two databases for each (asset, day) of a range; that is 12 ms
 times assets times days around seconds of work. Same tables, same rows, same files: one can go back to stock
 storage at any time. It touches Dagster's internals, so it batches only under the versions it was tested with
-and leaves every other version to stock behaviour. If a batch fails, Dagster itself stores its events one by one.
+and leaves every other version to stock behaviour. If a batch fails, Dagster itself stores its events one by
+one.
 
 Belongs here: how events are stored and pruned. Does not belong here: anything about the pipeline's tables.
 """
 
+import fcntl
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
 from majors_alts_pipeline.orchestration.compatibility import TESTED_VERSIONS, is_tested_dagster
@@ -70,14 +74,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         Raises:
             DagsterInvariantViolationError: ``base_dir`` is relative and ``DAGSTER_HOME`` is not set.
         """
-        base_dir = Path(config_value["base_dir"])
-        home = os.environ.get("DAGSTER_HOME", "")
-        if not base_dir.is_absolute() and not home:
-            raise dg.DagsterInvariantViolationError(
-                f"event_log_storage.base_dir {base_dir} is relative to DAGSTER_HOME, which is not set; "
-                "run `source env.sh` or set it to an absolute path"
-            )
-        return cls(base_dir=str(Path(home) / base_dir), inst_data=inst_data)
+        return cls(_below_home("event_log_storage", config_value["base_dir"]), inst_data)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events in order; consecutive asset events of one run share their transactions."""
@@ -108,10 +105,11 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
         """One planned row per check of a range run, not one per day.
 
-        Stock storage plans a check for every day of the range, then stores its one result beside them, so that
-        days times checks rows stay PLANNED for ever: most of the database for ten years and twenty checks.
+        Stock storage plans a check for every day of the range, then stores its one result beside them, so
+        that days times checks rows stay PLANNED for ever: most of the database for ten years and twenty
+        checks.
         """
-        planned = event.get_dagster_event().event_specific_data
+        planned = event.get_dagster_event().asset_check_planned_data
         subset = planned.partitions_subset
         if not self.batches or subset is None or len(subset) <= 1:
             super()._store_asset_check_evaluation_planned(event, event_id)
@@ -124,11 +122,55 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super()._store_asset_check_evaluation_planned(event._replace(dagster_event=dagster_event), event_id)
 
 
+class BatchedSqliteStorage(DagsterSqliteStorage):
+    """Stock SQLite storage of runs, events and schedules, with the batched event log and a safe first start.
+
+    Two stock instances that start at once on an empty ``DAGSTER_HOME`` both create the databases, and leave
+    them with two versions and unusable; here the second one waits.
+    """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        with _alone(Path(base_dir)):
+            super().__init__(base_dir, inst_data)
+            self._event_log_storage = BatchedSqliteEventLogStorage(str(Path(base_dir) / DEFAULT_BASE_DIR))
+
+    @classmethod
+    def config_type(cls) -> Any:
+        """``base_dir``: directory of the databases, relative to ``DAGSTER_HOME``; by default itself."""
+        return {"base_dir": dg.Field(StringSource, is_required=False, default_value=".")}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> "BatchedSqliteStorage":
+        """Build from ``dagster.yaml``.
+
+        Raises:
+            DagsterInvariantViolationError: ``base_dir`` is relative and ``DAGSTER_HOME`` is not set.
+        """
+        return cls.from_local(_below_home("storage", config_value["base_dir"]), inst_data)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / ".start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _below_home(block: str, base_dir: str) -> str:
+    home = os.environ.get("DAGSTER_HOME", "")
+    if not Path(base_dir).is_absolute() and not home:
+        raise dg.DagsterInvariantViolationError(
+            f"{block}: base_dir {base_dir} is relative to DAGSTER_HOME, which is not set; "
+            "run `source env.sh` or set it to an absolute path"
+        )
+    return str(Path(home) / base_dir)
+
+
 def _is_asset(event: EventLogEntry) -> bool:
     return bool(
-        event.is_dagster_event
-        and event.dagster_event_type in ASSET_EVENTS
-        and event.get_dagster_event().asset_key
+        event.is_dagster_event and event.dagster_event_type in ASSET_EVENTS and event.get_dagster_event().asset_key
     )
 
 
@@ -170,9 +212,7 @@ def _forget_superseded(storage: SqliteEventLogStorage, run_ids: Sequence[str]) -
         .where(events.dagster_event_type == _MATERIALIZATION)
         .group_by(events.asset_key, events.partition)
     )
-    newest_checks = sa.select(sa.func.max(checks.id)).group_by(
-        checks.asset_key, checks.check_name, checks.partition
-    )
+    newest_checks = sa.select(sa.func.max(checks.id)).group_by(checks.asset_key, checks.check_name, checks.partition)
     with storage.index_connection() as conn:
         for start in range(0, len(run_ids), _RUNS_PER_STATEMENT):
             some = run_ids[start : start + _RUNS_PER_STATEMENT]
@@ -180,9 +220,7 @@ def _forget_superseded(storage: SqliteEventLogStorage, run_ids: Sequence[str]) -
                 SqlEventLogStorageTable.delete().where(events.run_id.in_(some), events.id.not_in(newest_events))
             )
             conn.execute(
-                AssetCheckExecutionsTable.delete().where(
-                    checks.run_id.in_(some), checks.id.not_in(newest_checks)
-                )
+                AssetCheckExecutionsTable.delete().where(checks.run_id.in_(some), checks.id.not_in(newest_checks))
             )
         conn.execute(AssetEventTagsTable.delete().where(tags.event_id.not_in(sa.select(events.id))))
     engine = sa.create_engine(storage.conn_string_for_shard("index"), isolation_level="AUTOCOMMIT")

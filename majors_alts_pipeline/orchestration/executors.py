@@ -14,10 +14,12 @@ _KNOWN = {"in_process": dg.in_process_executor, "multiprocess": dg.multiprocess_
 
 
 def executor(name: str | None = None) -> dg.ExecutorDefinition:
-    """Executor named by `name` or ``MAJORS_ALTS_EXECUTOR``: in_process (default), multiprocess, or module:attribute.
+    """Find the executor named by `name` or ``MAJORS_ALTS_EXECUTOR``.
 
-    The chain has nothing to run side by side and every step of another process imports everything again, so one
-    process is fastest on one machine; Polars and NumPy use its cores.
+    One of in_process (default), multiprocess, or module:attribute of any other.
+
+    The chain has nothing to run side by side and every step of another process imports everything again, so
+    one process is fastest on one machine; Polars and NumPy use its cores.
 
     Raises:
         ValueError: no such executor.

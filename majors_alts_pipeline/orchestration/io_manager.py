@@ -1,8 +1,10 @@
 """Storage of daily tables: one day or a range of days in one call, and what the UI shows of them.
 
-Belongs here: the bridge from Dagster's partitions to `TableStore`. Does not belong here: how files are written.
-https://docs.dagster.io/guides/build/io-managers/defining-a-custom-io-manager
+Belongs here: the bridge from Dagster's partitions to `TableStore`. Does not belong here: how files are
+written. https://docs.dagster.io/guides/build/io-managers/defining-a-custom-io-manager
 """
+
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -15,7 +17,7 @@ from majors_alts_pipeline.orchestration.resources import StudyResource, StudyRun
 
 
 class DailyTableIOManager(dg.ConfigurableIOManager):
-    """Stores frames as one file per day, each replaced atomically and stamped with the study it belongs to."""
+    """Stores frames as one file per day, each replaced atomically and stamped with its study."""
 
     study: dg.ResourceDependency[StudyResource]
 
@@ -30,7 +32,8 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
         table = context.asset_key.path[-1]
         window = window_of(context.asset_partition_key_range)
         sizes = run.write(table, window, obj)
-        # In a range this is repeated on the event of every day: only tiny values here, the rest on the last day.
+        # In a range this is repeated on the event of every day: only tiny values here, the rest on the last
+        # day.
         context.add_output_metadata({"study": run.study.study_id, "SIMULATED": run.study.lake.simulated})
         per_day: dict[str, dict[str, object]] = {
             day.isoformat(): {"dagster/partition_row_count": rows} for day, rows in sizes.items()
@@ -42,12 +45,12 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
         _add_metadata_per_day(context, per_day)
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame:
-        """Rows of the upstream days that the partition mapping names, for assets that take a table as argument.
+        """Read the upstream days the partition mapping names, for assets that take a table as argument.
 
         Raises:
             StorageError: a file cannot be read, or the days belong to another study.
         """
-        run = self.study.of_run(context.run_id if context.has_run_id else "")
+        run = self.study.of_run(context.step_context.run_id)
         table = context.asset_key.path[-1]
         window = window_of(context.asset_partition_key_range)
         for warning in run.study.store.check_consistent(table, window, run.study.stamps(table, window)):
@@ -66,11 +69,14 @@ def _add_metadata_per_day(context: dg.OutputContext, per_day: dict[str, dict[str
         for day, values in per_day.items():
             step.add_asset_metadata(values, context.asset_key, day)
         return
-    # The public method copies everything added so far and lists all partitions on each call, O(days^2): minutes
-    # for ten years. The same accumulator is filled here in one step.
-    from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+    # The public method copies everything added so far and lists all partitions on each call, O(days^2):
+    # minutes for ten years. The same accumulator is filled here in one step.
+    from dagster._core.execution.context.metadata_logging import (
+        AssetMetadataHandle,
+        OutputMetadataAccumulator,
+    )
 
-    added = {
+    added: dict[Any, Any] = {
         AssetMetadataHandle(asset_key=context.asset_key, partition_key=day): values for day, values in per_day.items()
     }
     step._metadata_accumulator = OutputMetadataAccumulator(

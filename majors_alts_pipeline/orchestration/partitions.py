@@ -37,7 +37,7 @@ def daily_partitions(paths: Paths, settings: Settings) -> dg.DailyPartitionsDefi
 
 
 def mapping(item: Input, settings: Settings) -> dg.TimeWindowPartitionMapping:
-    """The upstream days that `item` declares."""
+    """Map to the upstream days that `item` declares."""
     days = item.days(settings)
     return dg.TimeWindowPartitionMapping(
         start_offset=-_ALL_DAYS if days == INCEPTION else -days,
@@ -54,8 +54,8 @@ def window_of(keys: dg.PartitionKeyRange) -> Window:
 def lake_days(paths: Paths, settings: Settings) -> tuple[date, date | None]:
     """First day of the lake in use and, of a simulated one, its last; remembered under ``cache/``.
 
-    Definitions are loaded often, hence the memory. A lake that cannot be read must not keep the UI from starting:
-    a warning and `DEFAULT_FIRST_DAY`; the first run says what is wrong with it.
+    Definitions are loaded often, hence the memory. A lake that cannot be read must not keep the UI from
+    starting: a warning and `DEFAULT_FIRST_DAY`; the first run says what is wrong with it.
     """
     if paths.lake is None and not paths.simulated_lake.exists():
         return DEFAULT_FIRST_DAY, None

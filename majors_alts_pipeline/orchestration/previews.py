@@ -1,4 +1,6 @@
-"""What a person sees first in the Dagster UI: a few rows and a small picture per table, as Markdown. No Dagster here.
+"""What a person sees first in the Dagster UI: a few rows and a small picture per table.
+
+Markdown; no Dagster here.
 
 Pictures are SVG written by hand (a line and its last value): a few hundred bytes in the event log and no
 plotting library to import.
@@ -50,7 +52,9 @@ def _all(*columns: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
 
 
 def _universe_rows(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.group_by("role", "reason").len("assets").sort("assets", "role", "reason", descending=True).head(MAX_ROWS)
+    return (
+        frame.group_by("role", "reason").len("assets").sort("assets", "role", "reason", descending=True).head(MAX_ROWS)
+    )
 
 
 def _beta_rows(frame: pl.DataFrame) -> pl.DataFrame:
@@ -58,7 +62,10 @@ def _beta_rows(frame: pl.DataFrame) -> pl.DataFrame:
     quantiles = (("10 %", 0.1), ("median", 0.5), ("90 %", 0.9))
     return pl.concat(
         [
-            frame.select(pl.lit(name).alias("across assets"), *(pl.col(c).cast(pl.Float64).quantile(q) for c in columns))
+            frame.select(
+                pl.lit(name).alias("across assets"),
+                *(pl.col(c).cast(pl.Float64).quantile(q) for c in columns),
+            )
             for name, q in quantiles
         ]
     )
@@ -70,7 +77,16 @@ PREVIEWS: dict[str, Preview] = {
     "panel": Preview(
         "assets with a price of the day",
         _daily((pl.col("price_age_days") == 0).sum()),
-        _largest(pl.col("volume_usd"), "asset_id", "close", "ret", "price_age_days", "volume_usd", "marketcap", "funding_rate"),
+        _largest(
+            pl.col("volume_usd"),
+            "asset_id",
+            "close",
+            "ret",
+            "price_age_days",
+            "volume_usd",
+            "marketcap",
+            "funding_rate",
+        ),
     ),
     "universe": Preview("eligible assets", _daily(pl.col("eligible").sum()), _universe_rows),
     "features": Preview(
@@ -82,7 +98,17 @@ PREVIEWS: dict[str, Preview] = {
     "basket": Preview(
         "gross weight of the alt leg (fraction of NAV)",
         _daily(pl.col("weight").abs().sum(), pl.col("leg") == "alt"),
-        _largest(pl.col("weight").abs(), "asset_id", "leg", "weight", "beta_btc", "beta_eth", "status", "relaxed", "reason"),
+        _largest(
+            pl.col("weight").abs(),
+            "asset_id",
+            "leg",
+            "weight",
+            "beta_btc",
+            "beta_eth",
+            "status",
+            "relaxed",
+            "reason",
+        ),
     ),
     "regime_model": Preview(
         "candidates recorded per refit",
@@ -92,24 +118,59 @@ PREVIEWS: dict[str, Preview] = {
     "regime": Preview(
         "composite score (standard deviations, positive favours majors)",
         _daily(pl.col("score").first()),
-        _all("method", "label", "score", "p_risk_on_majors", "p_balanced", "p_risk_on_alts", "days_in_regime", "in_force"),
+        _all(
+            "method",
+            "label",
+            "score",
+            "p_risk_on_majors",
+            "p_balanced",
+            "p_risk_on_alts",
+            "days_in_regime",
+            "in_force",
+        ),
     ),
     "backtest": Preview(
         "NAV of the regime account (USD)",
         _daily(pl.col("nav").first(), _REGIME_ACCOUNT),
-        _all("account", "nav", "ret_net", "pnl_price", "pnl_funding", "turnover", "gross_exposure", "net_exposure", "regime"),
+        _all(
+            "account",
+            "nav",
+            "ret_net",
+            "pnl_price",
+            "pnl_funding",
+            "turnover",
+            "gross_exposure",
+            "net_exposure",
+            "regime",
+        ),
     ),
     "positions": Preview(
         "open positions of the regime account",
         _daily((pl.col("units") != 0).sum(), _REGIME_ACCOUNT),
         lambda frame: _largest(
-            pl.col("value_usd").abs(), "asset_id", "leg", "value_usd", "weight", "target_weight", "trade_reason", "pnl_price"
+            pl.col("value_usd").abs(),
+            "asset_id",
+            "leg",
+            "value_usd",
+            "weight",
+            "target_weight",
+            "trade_reason",
+            "pnl_price",
         )(frame.filter(_REGIME_ACCOUNT)),
     ),
     "kpis": Preview(
         "Sharpe ratio of the regime account since inception (per year)",
         _daily(pl.col("sharpe").first(), _REGIME_ACCOUNT),
-        _all("account", "cagr", "volatility", "sharpe", "sharpe_se", "max_drawdown", "turnover_annual", "cost_annual"),
+        _all(
+            "account",
+            "cagr",
+            "volatility",
+            "sharpe",
+            "sharpe_se",
+            "max_drawdown",
+            "turnover_annual",
+            "cost_annual",
+        ),
     ),
 }
 
@@ -138,7 +199,8 @@ def _picture(caption: str, values: Sequence[float]) -> str:
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img">'
         f'<rect width="100%" height="100%" fill="#ffffff"/>'
-        f'<text x="{_PAD}" y="16" font-family="sans-serif" font-size="12" fill="#222222">{_escape(label)}</text>'
+        f'<text x="{_PAD}" y="16" font-family="sans-serif" font-size="12" fill="#222222">'
+        f"{_escape(label)}</text>"
         f'<polyline points="{points}" fill="none" stroke="#0072B2" stroke-width="1.5"/></svg>'
     )
     return f"![{label}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"

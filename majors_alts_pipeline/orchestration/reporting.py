@@ -59,7 +59,7 @@ def report_of(study: Study) -> ReportPaths:
 
 
 def signals_of(study: Study, today: date) -> dict[str, Any]:
-    """The decision of the newest stored day, from the rows the backtest stored.
+    """Take the decision of the newest stored day, from the rows the backtest stored.
 
     Args:
         study: the study.
@@ -107,21 +107,20 @@ def stored_window(study: Study) -> Window:
         missing = study.store.missing(table, window)
         if missing:
             raise StorageError(
-                f"{table}: {len(missing)} days between {window.start} and {window.end} are not stored, the first "
+                f"{table}: {len(missing)} days between {window.start} and {window.end} are not stored, the "
+                "first "
                 f"{missing[0]}; materialise --partition-range {missing[0]}...{missing[-1]} of '*' first"
             )
     return window
 
 
 def lag_table(study: Study, window: Window) -> pl.DataFrame:
-    """KPIs at the end of `window` of the same book traded later or sooner: (execution_lag_days, KPI columns)."""
+    """Measure the same book traded later or sooner, at the end of `window`: (execution_lag_days, KPIs)."""
     stages = stages_in_order()
     inputs = Runner(study.lake, study.settings, study, study.say).inputs(stages["backtest"], window)
     last = Window(window.end, window.end)
     own = study.settings.backtest.execution_lag_days
-    tables = [
-        study.store.read("kpis", last).select(pl.lit(own, pl.Int32).alias("execution_lag_days"), pl.all())
-    ]
+    tables = [study.store.read("kpis", last).select(pl.lit(own, pl.Int32).alias("execution_lag_days"), pl.all())]
     for lag in sorted(set(OTHER_LAGS) - {own}):
         settings = _with_lag(study.settings, lag)
         account = stages["backtest"].compute(inputs, window, settings)

@@ -1,7 +1,7 @@
 """The one resource: the study a run works on.
 
-Belongs here: how a run finds its lake, configuration and results. Does not belong here: reading or writing them.
-https://docs.dagster.io/guides/build/external-resources
+Belongs here: how a run finds its lake, configuration and results. Does not belong here: reading or writing
+them. https://docs.dagster.io/guides/build/external-resources
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,8 @@ class StudyRun:
         """Compare the lake's files with those at the start of the run."""
         if self.study.lake.identity() != self.identity:
             raise LakeChangedError(
-                f"the lake at {self.study.lake.location} changed {when}; results of this step were not stored. "
+                f"the lake at {self.study.lake.location} changed {when}; results of this step were not "
+                "stored. "
                 "Wait until the lake is complete, then run the same days again"
             )
 
@@ -105,11 +106,11 @@ class StudyResource(dg.ConfigurableResource):
         )
 
     def open(self, say: Say) -> Study:
-        """The study as it is now, outside any run."""
+        """Open the study as it is now, outside any run."""
         return Study.open(self.paths, say)
 
     def of_run(self, run_id: str) -> StudyRun:
-        """The study as this run sees it: opened once, so that every step of the run sees one lake."""
+        """Open the study as this run sees it: once, so that every step of the run sees one lake."""
         return _open(self.paths, run_id)
 
 

@@ -1,8 +1,8 @@
-"""The daily job and its schedule: the newest complete day of the lake, or all days since the first missing one.
+"""The daily job and its schedule: the lake's newest complete day and all missing ones before it.
 
 Belongs here: when the chain runs and over which days. Does not belong here: what it computes.
-The job must not be backfilled from its Partitions tab, which ignores the single-run policy and starts one run per
-day; backfill from the asset page or with ``dagster asset materialize --partition-range``.
+The job must not be backfilled from its Partitions tab, which ignores the single-run policy and starts one
+run per day; backfill from the asset page or with ``dagster asset materialize --partition-range``.
 https://docs.dagster.io/guides/automate/schedules
 """
 
@@ -34,9 +34,7 @@ daily_job = dg.define_asset_job(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Materialises the lake's newest complete day, and any day missed before it, in one run.",
 )
-def newest_complete_day(
-    context: dg.ScheduleEvaluationContext, study: StudyResource
-) -> dg.RunRequest | dg.SkipReason:
+def newest_complete_day(context: dg.ScheduleEvaluationContext, study: StudyResource) -> dg.RunRequest | dg.SkipReason:
     """One run over the days from the first missing one to the newest complete one."""
     held = study.open(context.log.warning)
     window = missing_window(held.store, tuple(TABLES), held.history)

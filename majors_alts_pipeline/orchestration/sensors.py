@@ -16,7 +16,7 @@ ALERT_VARIABLE = "MAJORS_ALTS_ALERT"
 
 @dg.run_failure_sensor(
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description=f"Logs failed runs and calls the hook in {ALERT_VARIABLE} (module:function), if there is one.",
+    description=f"Logs failed runs and calls the hook named in {ALERT_VARIABLE} (module:function).",
 )
 def run_failure(context: dg.RunFailureSensorContext) -> None:
     """Say which run failed on which days, and why."""
@@ -38,7 +38,7 @@ def failure_message(context: dg.RunFailureSensorContext) -> str:
 
 
 def alert_hook(name: str) -> Callable[[str], object] | None:
-    """The function named ``module:function``, or None for an empty name.
+    """Find the function named ``module:function``, or None for an empty name.
 
     Raises:
         ValueError: the name has another form, or there is no such function.
@@ -49,4 +49,6 @@ def alert_hook(name: str) -> Callable[[str], object] | None:
     try:
         return getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{ALERT_VARIABLE}={name!r}: expected module:function of an importable module ({error})") from error
+        raise ValueError(
+            f"{ALERT_VARIABLE}={name!r}: expected module:function of an importable module ({error})"
+        ) from error

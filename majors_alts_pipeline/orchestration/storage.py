@@ -3,8 +3,8 @@
     <root>/tables/<table>/YYYY-MM-DD.parquet
 
 No Dagster here. A file is a function of its rows and its stamp, so a re-run writes identical bytes, and any
-Parquet or DuckDB tool reads it without this code. A killed run leaves whole days, old or new; which of the two
-each one is can be told by its stamp.
+Parquet or DuckDB tool reads it without this code. A killed run leaves whole days, old or new; which of the
+two each one is can be told by its stamp.
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ class TableStore:
 
     # ---- writing ----------------------------------------------------------------------------------------
 
-    def write(
-        self, table: str, window: Window, frame: pl.DataFrame, stamps: Mapping[date, Stamp]
-    ) -> dict[date, int]:
+    def write(self, table: str, window: Window, frame: pl.DataFrame, stamps: Mapping[date, Stamp]) -> dict[date, int]:
         """Replace every day of `window` with the rows of `frame`; a day without rows gets an empty file.
 
         Days are written in order, each atomically: whatever stops the write leaves whole files.
@@ -169,7 +167,7 @@ class TableStore:
     # ---- reading ----------------------------------------------------------------------------------------
 
     def days(self, table: str) -> list[date]:
-        """Stored days in order."""
+        """List the stored days in order."""
         try:
             names = os.listdir(self.folder(table))
         except FileNotFoundError:
@@ -182,14 +180,14 @@ class TableStore:
         return [day for day in window.days() if day not in stored]
 
     def scan(self, table: str, window: Window) -> pl.LazyFrame:
-        """Stored rows of `window`, lazily; sorted by the table's key. Days that are not stored are left out."""
+        """Scan the stored rows of `window`, sorted by the table's key; days not stored are left out."""
         paths = [self.path(table, day) for day in self.days(table) if window.start <= day <= window.end]
         if not paths:
             return self._contracts[table].empty().lazy()
         return pl.scan_parquet(paths, glob=False, hive_partitioning=False)
 
     def read(self, table: str, window: Window) -> pl.DataFrame:
-        """Stored rows of `window`.
+        """Read the stored rows of `window`.
 
         Raises:
             StorageError: a file is truncated, corrupt, or was written under another contract.
@@ -200,9 +198,7 @@ class TableStore:
             raise StorageError(self._read_failure(table, window, error)) from error
         contract = self._contracts[table]
         if frame.schema != contract.schema:
-            raise StorageError(
-                f"{table}: stored columns differ from the contract; {_remedy(table, window)}"
-            )
+            raise StorageError(f"{table}: stored columns differ from the contract; {_remedy(table, window)}")
         return frame
 
     def stamps(self, table: str, window: Window) -> dict[date, Stamp]:
@@ -264,9 +260,8 @@ class TableStore:
                 try:
                     pl.read_parquet(path, glob=False, hive_partitioning=False)
                 except (pl.exceptions.PolarsError, OSError) as bad:
-                    return (
-                        f"{table}: {path} cannot be read ({_one_line(bad)}); {_remedy(table, Window(day, day))}"
-                    )
+                    remedy = _remedy(table, Window(day, day))
+                    return f"{table}: {path} cannot be read ({_one_line(bad)}); {remedy}"
         return f"{table}: {_one_line(error)}; {_remedy(table, window)}"
 
 
@@ -332,9 +327,7 @@ def _write_failure(table: str, day: date, folder: Path, error: OSError) -> str:
 
 
 def _remedy(table: str, window: Window) -> str:
-    days = (
-        f"--partition {window.start}" if window.n_days == 1 else f"--partition-range {window.start}...{window.end}"
-    )
+    days = f"--partition {window.start}" if window.n_days == 1 else f"--partition-range {window.start}...{window.end}"
     return f"rematerialise with `dagster asset materialize --select '*{table}' {days}`"
 
 

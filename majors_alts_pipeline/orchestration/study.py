@@ -41,8 +41,8 @@ class LakeChangedError(ValueError):
 
 @atexit.register
 def _release_duckdb() -> None:
-    # DuckDB 2.0 prints pages of "nanobind: leaked" when its modules outlive the interpreter, which Dagster's and
-    # Polars' imports make them do. Nothing uses DuckDB after this point.
+    # DuckDB 2.0 prints pages of "nanobind: leaked" when its modules outlive the interpreter, which Dagster's
+    # and Polars' imports make them do. Nothing uses DuckDB after this point.
     for name in [name for name in sys.modules if name.split(".")[0] in {"duckdb", "_duckdb"}]:
         sys.modules.pop(name).__dict__.clear()
     gc.collect()
@@ -117,8 +117,10 @@ class Study:
         held = self.history
         if window.start < held.start or window.end > held.end:
             raise PartitionError(
-                f"partitions {window.start} to {window.end}: the lake at {self.lake.location} holds complete days "
-                f"from {held.start} to {held.end}; choose days among them or point MAJORS_ALTS_LAKE to another lake"
+                f"partitions {window.start} to {window.end}: the lake at {self.lake.location} holds "
+                "complete days "
+                f"from {held.start} to {held.end}; choose days among them or point MAJORS_ALTS_LAKE to "
+                "another lake"
             )
         return window
 
@@ -139,13 +141,14 @@ class Study:
         }
 
     def findings(self, expected_day: date | None = None) -> pl.DataFrame:
-        """What the lake's quality rules found: (check, severity, table, asset_id, date, value, message).
+        """Apply the lake's quality rules: (check, severity, table, asset_id, date, value, message).
 
-        Kept under ``cache/`` until the lake, the rules' settings or the code change: a daily increment must not
-        judge ten years again.
+        Kept under ``cache/`` until the lake, the rules' settings or the code change: a daily increment must
+        not judge ten years again.
 
         Args:
-            expected_day: newest day a living lake should hold; None holds tables against the newest price only.
+            expected_day: newest day a living lake should hold; None holds tables against the newest price
+                only.
         """
         from majors_alts_pipeline.lake.quality import check_lake, findings_frame
 
@@ -184,7 +187,7 @@ class Study:
 
 
 def configured_lake(paths: Paths, settings: Settings, say: Say = print) -> LakeSource:
-    """Open the lake in use; writes the simulated one first when no lake is configured and it is not there yet.
+    """Open the lake in use; writes the simulated one first when none is configured.
 
     Raises:
         LakeError: the lake cannot be read.

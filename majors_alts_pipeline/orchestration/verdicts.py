@@ -1,7 +1,7 @@
 """Does today look right? Pure judgements on stored tables, in words a person understands. No Dagster here.
 
-Every judgement takes the rows of a few tables and the settings, and returns a `Verdict`. The rules that need no
-threshold of their own take it from what the table's contract promises.
+Every judgement takes the rows of a few tables and the settings, and returns a `Verdict`. The rules that need
+no threshold of their own take it from what the table's contract promises.
 """
 
 from __future__ import annotations
@@ -74,14 +74,15 @@ def ledger_identity(frames: Frames, settings: Settings) -> Verdict:
         rows.sort("identity_error", descending=True).select("date", "account", "nav", "identity_error"),
         f"accounts balance to {IDENTITY_TOLERANCE:g} of NAV on every day",
         lambda row: (
-            f"backtest: account {row['account']} on {row['date']} misses its identity by {row['identity_error']:.3g} "
+            f"backtest: account {row['account']} on {row['date']} misses its identity by "
+            f"{row['identity_error']:.3g} "
             "of NAV: its numbers cannot be trusted; report it as a bug of backtest/ledger.py"
         ),
     )
 
 
 def flat_book(frames: Frames, settings: Settings) -> Verdict:
-    """A book without positions, held through the day, earns and pays exactly nothing."""
+    """Demand that a book without positions, held through the day, earns and pays nothing."""
     columns = ("pnl_price", "pnl_funding", "cost_fees", "cost_slippage", "cost_impact", "cost_exit_haircut")
     flat = (pl.col("gross_exposure") == 0) & (pl.col("gross_exposure").shift(1).over("account") == 0)
     moved = pl.any_horizontal(pl.col(column) != 0 for column in columns)
@@ -90,14 +91,15 @@ def flat_book(frames: Frames, settings: Settings) -> Verdict:
         rows.select("date", "account", *columns),
         "no P&L on flat days",
         lambda row: (
-            f"backtest: account {row['account']} is flat on {row['date']} and the day before, yet P&L or costs are "
+            f"backtest: account {row['account']} is flat on {row['date']} and the day before, yet P&L or "
+            "costs are "
             f"not zero (price {row['pnl_price']:g} USD): a position is missing from the books"
         ),
     )
 
 
 def return_within_gross(frames: Frames, settings: Settings) -> Verdict:
-    """A day's loss cannot exceed what was at risk: |return| stays below the day's gross exposure."""
+    """Hold a day's loss against what was at risk: |return| stays below the day's gross exposure."""
     gross = pl.max_horizontal("gross_exposure", pl.col("gross_exposure").shift(1).over("account"))
     bound = _MAX_RETURN_PER_GROSS * gross
     rows = frames["backtest"].sort("account", "date").with_columns(bound.alias("bound"))
@@ -106,14 +108,15 @@ def return_within_gross(frames: Frames, settings: Settings) -> Verdict:
         rows.select("date", "account", "ret_gross", "gross_exposure", "bound"),
         "every return fits the exposure that earned it",
         lambda row: (
-            f"backtest: account {row['account']} returned {row['ret_gross']:.1%} on {row['date']} with a gross exposure "
+            f"backtest: account {row['account']} returned {row['ret_gross']:.1%} on {row['date']} with a "
+            "gross exposure "
             f"of {row['gross_exposure']:.2f} NAV: look at the prices of that day in panel"
         ),
     )
 
 
 def timing_matters(frames: Frames, settings: Settings) -> Verdict:
-    """A strategy that changes its exposure with the label cannot equal the one that ignores the label."""
+    """Compare a strategy that follows the label with the one that ignores it: they cannot be equal."""
     exposure = settings.regime.exposure
     rows = frames["backtest"].filter(pl.col("account").is_in(["regime", "always_on"]))
     wide = rows.pivot("account", index="date", values="nav").sort("date").drop_nulls()
@@ -125,14 +128,15 @@ def timing_matters(frames: Frames, settings: Settings) -> Verdict:
         return Verdict(True, "too few days, or only one exposure was traded: nothing to compare")
     same = bool((wide["regime"] == wide["always_on"]).all())
     words = (
-        "backtest: regime and always_on have the same NAV on every day although the label changed the exposure: "
+        "backtest: regime and always_on have the same NAV on every day although the label changed the "
+        "exposure: "
         "the label is not used; look at backtest/accounts.py"
     )
     return Verdict(not same, words if same else "the label changes the account")
 
 
 def concentration(frames: Frames, settings: Settings) -> Verdict:
-    """One asset carries nearly all of the book's variance: the result is about that asset, not about the regime."""
+    """Flag one asset that carries nearly all of the book's variance: the result is about that asset."""
     rows = frames["positions"].filter(pl.col("account") == "regime", pl.col("pnl_price") != 0)
     if rows["date"].n_unique() < _MIN_DAYS:
         return Verdict(True, f"fewer than {_MIN_DAYS} invested days: nothing to judge")
@@ -146,16 +150,21 @@ def concentration(frames: Frames, settings: Settings) -> Verdict:
         share.filter(pl.col("share") > _CONCENTRATION).select("asset_id", "share"),
         f"largest share of the price P&L's variation: {share['asset_id'][0]} {share['share'][0]:.0%}",
         lambda row: (
-            f"positions: {row['asset_id']} carries {row['share']:.0%} of the regime account's price P&L variation: "
+            f"positions: {row['asset_id']} carries {row['share']:.0%} of the regime account's price P&L "
+            "variation: "
             "look at its prices in panel, or lower basket.alt_weight_max"
         ),
     )
 
 
 def neutrality(frames: Frames, settings: Settings) -> Verdict:
-    """The optimiser's book meets the neutrality it was asked for, unless the row says it was relaxed."""
+    """Hold the optimiser's book against the neutrality it was asked for, unless the row says relaxed."""
     basket = settings.basket
-    factors = {"dual_beta": ("neutrality_btc", "neutrality_eth"), "btc_beta": ("neutrality_btc",), "dollar": ()}
+    factors = {
+        "dual_beta": ("neutrality_btc", "neutrality_eth"),
+        "btc_beta": ("neutrality_btc",),
+        "dollar": (),
+    }
     limit = basket.beta_tolerance + _SOLVER_SLACK
     daily = frames["basket"].unique("date", keep="first", maintain_order=True)
     off = pl.any_horizontal(pl.lit(False), *(pl.col(name).abs() > limit for name in factors[basket.mode]))
@@ -172,7 +181,7 @@ def neutrality(frames: Frames, settings: Settings) -> Verdict:
 
 
 def plausible_sharpe(frames: Frames, settings: Settings) -> Verdict:
-    """A Sharpe ratio that no daily strategy sustains is an error until proved otherwise."""
+    """Flag a Sharpe ratio that no daily strategy sustains: an error until proved otherwise."""
     limit = settings.evaluation.red_flag_sharpe
     newest = frames["kpis"].filter(pl.col("date") == pl.col("date").max(), pl.col("n_days") >= _MIN_DAYS)
     rows = newest.filter(pl.col("sharpe").abs() > limit).sort(pl.col("sharpe").abs(), descending=True)
@@ -180,14 +189,15 @@ def plausible_sharpe(frames: Frames, settings: Settings) -> Verdict:
         rows.select("date", "account", "sharpe", "sharpe_se", "n_days"),
         f"every |Sharpe| is below {limit:g}",
         lambda row: (
-            f"kpis: account {row['account']} shows a Sharpe ratio of {row['sharpe']:.2f} on {row['date']}, beyond "
+            f"kpis: account {row['account']} shows a Sharpe ratio of {row['sharpe']:.2f} on {row['date']}, "
+            "beyond "
             f"{limit:g}: suspect look-ahead, a price error or missing costs before believing it"
         ),
     )
 
 
 def drawdown_exists(frames: Frames, settings: Settings) -> Verdict:
-    """An account that takes risk for months has a drawdown, and none below -100 %."""
+    """Demand a drawdown of an account that takes risk for months, and none below -100 %."""
     newest = frames["kpis"].filter(pl.col("date") == pl.col("date").max())
     invested = (pl.col("n_invested_days") >= _MIN_DAYS) & (pl.col("volatility") > 0)
     rows = newest.filter((invested & (pl.col("max_drawdown") >= 0)) | (pl.col("max_drawdown") < -1))
@@ -196,7 +206,8 @@ def drawdown_exists(frames: Frames, settings: Settings) -> Verdict:
         "drawdowns agree with the risk taken",
         lambda row: (
             f"kpis: account {row['account']} shows a maximum drawdown of {row['max_drawdown']:.1%} after "
-            f"{row['n_invested_days']} invested days at {row['volatility']:.0%} volatility: one of them is wrong"
+            f"{row['n_invested_days']} invested days at {row['volatility']:.0%} volatility: one of them is "
+            "wrong"
         ),
     )
 
@@ -204,19 +215,21 @@ def drawdown_exists(frames: Frames, settings: Settings) -> Verdict:
 RULES: tuple[Rule, ...] = (
     Rule("neutrality", "basket", "Ex-ante book betas are within tolerance", neutrality),
     Rule(
-        "ledger_identity", "backtest", "NAV = cash + positions, and P&L explains NAV", ledger_identity, blocks=True
+        "ledger_identity", "backtest", "NAV = cash + positions, and P&L explains NAV", ledger_identity,
+        blocks=True,
     ),
     Rule("flat_book_earns_nothing", "backtest", "Red flag: P&L on flat days", flat_book, lookback=1),
     Rule(
-        "return_within_gross", "backtest", "Red flag: return or drawdown inconsistent with gross", return_within_gross,
-        lookback=1,
+        "return_within_gross", "backtest", "Red flag: return or drawdown inconsistent with gross",
+        return_within_gross, lookback=1,
     ),
     Rule(
         "timing_matters", "backtest", "Red flag: a result that ignores its parameter (the regime label)",
         timing_matters, lookback=365,
     ),
     Rule(
-        "concentration", "positions", "Red flag: one component above 90 % of variance", concentration, lookback=365
+        "concentration", "positions", "Red flag: one component above 90 % of variance", concentration,
+        lookback=365,
     ),
     Rule("plausible_sharpe", "kpis", "Red flag: |Sharpe| above a plausible bound", plausible_sharpe),
     Rule("drawdown_exists", "kpis", "Red flag: drawdown inconsistent with the risk taken", drawdown_exists),

@@ -40,15 +40,11 @@ def differing_rows(left: pl.DataFrame, right: pl.DataFrame) -> int:
         return abs(left.height - right.height) + min(left.height, right.height)
     if left.height == 0:
         return 0
-    unequal = pl.any_horizontal(
-        left[name].ne_missing(right[name]).alias(name) for name in left.columns
-    )
+    unequal = pl.any_horizontal(left[name].ne_missing(right[name]).alias(name) for name in left.columns)
     return int(pl.select(unequal.sum()).item())
 
 
-def _compare(
-    machine: str, claim: str, pairs: Iterable[tuple[str, str, pl.DataFrame, pl.DataFrame]]
-) -> Proof:
+def _compare(machine: str, claim: str, pairs: Iterable[tuple[str, str, pl.DataFrame, pl.DataFrame]]) -> Proof:
     rows = differing = 0
     where: list[str] = []
     for label, table, left, right in pairs:

@@ -154,31 +154,43 @@ def _mean_within(values: np.ndarray, machine: str, claim: str) -> Proof:
     values = values[np.isfinite(values)]
     mean, error = float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
     return Proof(
-        machine, claim, f"mean {mean:+.3f} ± {error:.3f} (SE), {len(values)} markets",
-        f"|mean| <= {STANDARD_ERRORS:g} SE", abs(mean) <= STANDARD_ERRORS * error,
+        machine,
+        claim,
+        f"mean {mean:+.3f} ± {error:.3f} (SE), {len(values)} markets",
+        f"|mean| <= {STANDARD_ERRORS:g} SE",
+        abs(mean) <= STANDARD_ERRORS * error,
     )
 
 
 def null_proofs(results: Sequence[MarketResult]) -> Iterator[Proof]:
     """A market with no edge yields no edge."""
-    yield _mean_within(np.array([r.sharpe_always_on for r in results]), "null market",
-                       "always-on book: Sharpe of the price P&L is 0")
-    yield _mean_within(np.array([r.sharpe_regime for r in results]), "null market",
-                       "timed book: Sharpe of the price P&L is 0")
+    yield _mean_within(
+        np.array([r.sharpe_always_on for r in results]), "null market", "always-on book: Sharpe of the price P&L is 0"
+    )
+    yield _mean_within(
+        np.array([r.sharpe_regime for r in results]), "null market", "timed book: Sharpe of the price P&L is 0"
+    )
     p_values = np.array([r.p_value for r in results])
     p_values = p_values[np.isfinite(p_values)]
     low, high = binomial_band(len(p_values), SIGNIFICANCE)
     count = int((p_values < SIGNIFICANCE).sum())
     yield Proof(
-        "null market", f"share of regime-edge p-values below {SIGNIFICANCE:g} is {SIGNIFICANCE:g}",
+        "null market",
+        f"share of regime-edge p-values below {SIGNIFICANCE:g} is {SIGNIFICANCE:g}",
         f"{count} of {len(p_values)} ({count / len(p_values):.1%})",
-        f"{low} to {high} (binomial {BAND:.0%} band)", low <= count <= high,
+        f"{low} to {high} (binomial {BAND:.0%} band)",
+        low <= count <= high,
     )
     from scipy.stats import kstest
 
     uniform = kstest(p_values, "uniform").pvalue
-    yield Proof("null market", "regime-edge p-values are uniform",
-                f"Kolmogorov-Smirnov p = {uniform:.3f}, median {np.median(p_values):.2f}", "p > 0.01", uniform > 0.01)
+    yield Proof(
+        "null market",
+        "regime-edge p-values are uniform",
+        f"Kolmogorov-Smirnov p = {uniform:.3f}, median {np.median(p_values):.2f}",
+        "p > 0.01",
+        uniform > 0.01,
+    )
 
 
 def planted_proofs(results: Sequence[MarketResult]) -> Iterator[Proof]:
@@ -192,25 +204,37 @@ def planted_proofs(results: Sequence[MarketResult]) -> Iterator[Proof]:
     n_largest = sum(r.effect == effects[-1] for r in results)
     error = (SIGNIFICANCE * (1 - SIGNIFICANCE) / n_largest) ** 0.5
     yield Proof(
-        "planted edge", "power of the regime-edge test rises with the planted effect", curve,
+        "planted edge",
+        "power of the regime-edge test rises with the planted effect",
+        curve,
         f"largest effect above the test's size by > {STANDARD_ERRORS:g} SE",
         power[effects[-1]] - SIGNIFICANCE > STANDARD_ERRORS * error and power[effects[-1]] > power[effects[0]],
     )
     for factor in ("btc", "eth"):
         bias = np.array([getattr(r, f"beta_bias_{factor}") for r in results])
-        yield Proof("planted edge", f"betas to {factor.upper()} are unbiased",
-                    f"mean error {bias.mean():+.4f} ± {bias.std(ddof=1) / len(bias) ** 0.5:.4f} (SE)",
-                    "|mean error| <= 0.02", abs(float(bias.mean())) <= 0.02)
+        yield Proof(
+            "planted edge",
+            f"betas to {factor.upper()} are unbiased",
+            f"mean error {bias.mean():+.4f} ± {bias.std(ddof=1) / len(bias) ** 0.5:.4f} (SE)",
+            "|mean error| <= 0.02",
+            abs(float(bias.mean())) <= 0.02,
+        )
     largest = [r for r in results if r.effect == effects[-1]]
     lift = np.array([r.recovered - r.by_chance for r in largest])
     error = float(lift.std(ddof=1) / len(lift) ** 0.5)
     yield Proof(
-        "planted edge", "hidden regimes are recovered better than by chance",
+        "planted edge",
+        "hidden regimes are recovered better than by chance",
         f"{np.mean([r.recovered for r in largest]):.1%} of days against {np.mean([r.by_chance for r in largest]):.1%} "
         f"by chance at {effects[-1] * 1e4:g} bp/day",
-        f"lift > {STANDARD_ERRORS:g} SE", float(lift.mean()) > STANDARD_ERRORS * error,
+        f"lift > {STANDARD_ERRORS:g} SE",
+        float(lift.mean()) > STANDARD_ERRORS * error,
     )
     sharpe = {e: float(np.nanmean([r.sharpe_regime for r in results if r.effect == e])) for e in effects}
-    yield Proof("planted edge", "the timed book earns it: mean Sharpe of its price P&L",
-                ", ".join(f"{e * 1e4:g} bp/day: {s:+.2f}" for e, s in sharpe.items()), "largest effect above smallest",
-                sharpe[effects[-1]] > sharpe[effects[0]])
+    yield Proof(
+        "planted edge",
+        "the timed book earns it: mean Sharpe of its price P&L",
+        ", ".join(f"{e * 1e4:g} bp/day: {s:+.2f}" for e, s in sharpe.items()),
+        "largest effect above smallest",
+        sharpe[effects[-1]] > sharpe[effects[0]],
+    )

@@ -58,8 +58,13 @@ def prove_lake(lake: LakeSource, settings: Settings, progress: Progress, cuts: i
     proofs.extend(accounts.ledger(full))
     after = file_hashes(on_disk) if on_disk.exists() else lake.identity()
     proofs.append(
-        Proof("lake untouched", "the lake's files are the same before and after", f"{len(after)} files hashed",
-              "equal", before == after)
+        Proof(
+            "lake untouched",
+            "the lake's files are the same before and after",
+            f"{len(after)} files hashed",
+            "equal",
+            before == after,
+        )
     )
     proofs.append(accounts.placebo(full, settings.evaluation.seed))
     return proofs

@@ -86,9 +86,7 @@ def candidates(settings: Settings) -> list[Candidate]:
         )
         return Candidate(scheme, weights, regime.z_cap, smoothing, enter, exit_ratio, dwell)
 
-    default = make(
-        regime.default_scheme, regime.smoothing_days, regime.enter, regime.exit_ratio, regime.min_dwell_days
-    )
+    default = make(regime.default_scheme, regime.smoothing_days, regime.enter, regime.exit_ratio, regime.min_dwell_days)
     tried = (
         make(*values)
         for values in product(
@@ -113,9 +111,7 @@ class ZScores:
 
     def known(self) -> np.ndarray:
         """(days,) number of features with a z-score."""
-        return sum(
-            (~np.isnan(z) for z in self._column.values()), np.zeros(self.window.n_days, dtype=np.int64)
-        )
+        return sum((~np.isnan(z) for z in self._column.values()), np.zeros(self.window.n_days, dtype=np.int64))
 
     def score(self, candidate: Candidate) -> np.ndarray:
         """(days,) composite score of the candidate, smoothed; NaN on days without a feature."""
@@ -203,9 +199,7 @@ class Composite:
             "in_force": training.in_force,
         })  # fmt: skip
 
-    def label(
-        self, features: pl.DataFrame, models: pl.DataFrame, window: Window, settings: Settings
-    ) -> pl.DataFrame:
+    def label(self, features: pl.DataFrame, models: pl.DataFrame, window: Window, settings: Settings) -> pl.DataFrame:
         """Run the state machine from inception under the models in force; see `RegimeMethod`.
 
         At a refit the label is carried and judged by the new thresholds. Probabilities are those of
@@ -229,9 +223,7 @@ class Composite:
                 if row < first:
                     continue
                 sd = model["score_change_sd"] if model["score_change_sd"] is not None else so_far[row]
-                rows.append(
-                    _row(model, candidate, score[row], sd, int(state[0]), int(days[0]), int(known[row]))
-                )
+                rows.append(_row(model, candidate, score[row], sd, int(state[0]), int(days[0]), int(known[row])))
         frame = pl.DataFrame(rows, schema=_ROW_SCHEMA, orient="row")
         dates = pl.Series("date", window.days())
         return REGIME.conform(frame.with_columns(dates, pl.lit(self.name).alias("method")))
@@ -246,9 +238,7 @@ def _in_force(models: pl.DataFrame, span: Window) -> list[tuple[dict, int, int]]
     return list(zip(models.to_dicts(), starts, [*starts[1:], span.n_days], strict=True))
 
 
-def _row(
-    model: dict, candidate: Candidate, score: float, sd: float, state: int, days: int, n_features: int
-) -> tuple:
+def _row(model: dict, candidate: Candidate, score: float, sd: float, state: int, days: int, n_features: int) -> tuple:
     if np.isnan(score):
         chances, shown = (0.0, 1.0, 0.0), None
     else:

@@ -49,9 +49,7 @@ class RegimeMethod(Protocol):
         """
         ...
 
-    def label(
-        self, features: pl.DataFrame, models: pl.DataFrame, window: Window, settings: Settings
-    ) -> pl.DataFrame:
+    def label(self, features: pl.DataFrame, models: pl.DataFrame, window: Window, settings: Settings) -> pl.DataFrame:
         """Rows of `regime` for the days of `window`.
 
         Args:

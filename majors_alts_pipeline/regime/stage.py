@@ -15,9 +15,7 @@ from majors_alts_pipeline.regime.walkforward import refit_dates
 from majors_alts_pipeline.tables import REGIME_MODEL
 
 
-def compute_model(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute_model(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Candidates, objectives and choice at the refit dates inside the window; no rows on other days.
 
     Args:
@@ -44,9 +42,7 @@ def compute_model(
     return {"regime_model": load_method(settings.regime.method).fit(history, dates, settings)}
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Label the window's days under the model in force on each.
 
     Args:
@@ -62,11 +58,7 @@ def compute(
     """
     span = _span(inputs["features"], window)
     method = load_method(settings.regime.method)
-    chosen = (
-        span.keep(inputs["regime_model"])
-        .filter(pl.col("chosen") & (pl.col("method") == method.name))
-        .sort("date")
-    )
+    chosen = span.keep(inputs["regime_model"]).filter(pl.col("chosen") & (pl.col("method") == method.name)).sort("date")
     missing = set(refit_dates(span, settings.regime.refit)) - set(chosen["date"].to_list())
     if missing:
         raise ValueError(
@@ -80,15 +72,11 @@ def _span(features: pl.DataFrame, window: Window) -> Window:
     """Inception (first day of the features) to the end of the window, every day of it present."""
     present = features.filter(pl.col("date") <= window.end)["date"].unique().sort()
     if present.is_empty() or present.item(0) > window.start:
-        raise ValueError(
-            f"features: no rows on {window.start}; materialise features up to {window.end} first"
-        )
+        raise ValueError(f"features: no rows on {window.start}; materialise features up to {window.end} first")
     span = Window(present.item(0), window.end)
     if len(present) < span.n_days:
         gap = min(set(span.days()) - set(present.to_list()))
-        raise ValueError(
-            f"features: no rows on {gap}; materialise features from {span.start} to {span.end} first"
-        )
+        raise ValueError(f"features: no rows on {gap}; materialise features from {span.start} to {span.end} first")
     return span
 
 

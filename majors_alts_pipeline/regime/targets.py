@@ -10,9 +10,7 @@ from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.numerics.dense import Dense
 
 
-def forward_returns(
-    basket: pl.DataFrame, panel: pl.DataFrame, window: Window, settings: Settings
-) -> np.ndarray:
+def forward_returns(basket: pl.DataFrame, panel: pl.DataFrame, window: Window, settings: Settings) -> np.ndarray:
     """Mean daily return of each day's book over days t + lag + 1 ... t + lag + horizon, weights unchanged.
 
     Price return only: funding and costs are the ledger's business. Returns are ratios of panel closes, so a

@@ -53,9 +53,7 @@ def refit_dates(window: Window, refit: str) -> list[date]:
 
 def last_training_day(refit: date, settings: Settings) -> date:
     """Last decision whose forward return is known by the close before `refit` (the purge)."""
-    return refit - timedelta(
-        days=1 + settings.backtest.execution_lag_days + settings.regime.label_horizon_days
-    )
+    return refit - timedelta(days=1 + settings.backtest.execution_lag_days + settings.regime.label_horizon_days)
 
 
 def train(

@@ -76,9 +76,7 @@ class ReportPaths:
     verdict: str
 
 
-def build_report(
-    load: Load, context: ReportContext, out: Path, lag_table: pl.DataFrame | None = None
-) -> ReportPaths:
+def build_report(load: Load, context: ReportContext, out: Path, lag_table: pl.DataFrame | None = None) -> ReportPaths:
     """Build the report of the loaded days and put it at `out`, whole or not at all.
 
     The bytes depend only on the arguments. `out` belongs to the report: it is replaced as a whole.
@@ -137,27 +135,17 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
     settings = context.settings
     backtest = _collected(load("backtest"))
     if not backtest.height:
-        raise ReportError(
-            "report: table backtest holds no day; materialise the chain first (`majors-alts run`)"
-        )
+        raise ReportError("report: table backtest holds no day; materialise the chain first (`majors-alts run`)")
     missing = [name for name in tables.ACCOUNTS if name not in set(backtest["account"].unique())]
     if missing:
-        raise ReportError(
-            f"report: table backtest lacks account(s) {', '.join(missing)}; materialise it again"
-        )
+        raise ReportError(f"report: table backtest lacks account(s) {', '.join(missing)}; materialise it again")
     regime = _collected(load("regime")).filter(method=settings.regime.method)
     if not regime.height:
-        raise ReportError(
-            f"report: table regime holds no row of method {settings.regime.method!r}; materialise it"
-        )
+        raise ReportError(f"report: table regime holds no row of method {settings.regime.method!r}; materialise it")
     panel, universe = load("panel").lazy(), load("universe").lazy()
     positions, basket = _collected(load("positions")), _collected(load("basket"))
     features, regime_model = _collected(load("features")), _collected(load("regime_model"))
-    majors = (
-        panel.filter(pl.col("asset_id").is_in(settings.lake.majors))
-        .select("date", "asset_id", "ret")
-        .collect()
-    )
+    majors = panel.filter(pl.col("asset_id").is_in(settings.lake.majors)).select("date", "asset_id", "ret").collect()
     evaluated = _evaluated(backtest, basket)
     statistics = statistics_of(backtest, regime, majors, settings)
     backtest = evaluated
@@ -198,9 +186,7 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
         "ended_assets": ended,
         "dead_exits": tables.dead_exits(positions),
         "findings": context.findings,
-        "kpis_daily": _collected(load("kpis"))
-        .filter(pl.col("date") >= first)
-        .sort(tables.account_order(), "date"),
+        "kpis_daily": _collected(load("kpis")).filter(pl.col("date") >= first).sort(tables.account_order(), "date"),
     }
     if lag_table is not None:
         frames["lags"] = lag_table
@@ -224,12 +210,7 @@ def _evaluated(backtest: pl.DataFrame, basket: pl.DataFrame) -> pl.DataFrame:
     start = evaluation_start(backtest)
     if start is None:
         first, last = _span(backtest)
-        why = (
-            basket.filter(pl.col("reason") != "")
-            .group_by("reason")
-            .len()
-            .sort("len", "reason", descending=True)
-        )
+        why = basket.filter(pl.col("reason") != "").group_by("reason").len().sort("len", "reason", descending=True)
         reason = f"the book was flat: {why['reason'][0]}" if why.height else "table basket holds no row"
         raise ReportError(
             f"report: no account traded on any day from {first} to {last} ({reason}); look at table universe "
@@ -243,10 +224,7 @@ def _side_by_side(majors: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """(date, btc, eth): daily returns of the two majors, days without both left out."""
     btc, eth = settings.lake.majors
     return (
-        majors.pivot("asset_id", index="date", values="ret")
-        .select("date", btc=btc, eth=eth)
-        .drop_nulls()
-        .sort("date")
+        majors.pivot("asset_id", index="date", values="ret").select("date", btc=btc, eth=eth).drop_nulls().sort("date")
     )
 
 
@@ -261,9 +239,7 @@ def _lead(book: _Book) -> list[str]:
     for account in ("regime", "always_on"):
         kpi = book.statistics.account(account)
         sharpe = "–" if kpi["sharpe"] is None else html.number(kpi["sharpe"])
-        tiles.append(
-            html.tile(f"{account_name(account)}: net Sharpe", sharpe, _interval_words(kpi, "sharpe", book))
-        )
+        tiles.append(html.tile(f"{account_name(account)}: net Sharpe", sharpe, _interval_words(kpi, "sharpe", book)))
         growth = "–" if kpi["cagr"] is None else percent(kpi["cagr"])
         falls = f"max drawdown {percent(kpi['max_drawdown'])}"
         tiles.append(html.tile(f"{account_name(account)}: net CAGR", growth, falls))
@@ -397,9 +373,7 @@ def _kpi_matrix(book: _Book) -> str:
         item = FIELDS[name]
         unit = f'<span class="unit">{escape(item.unit)}</span>' if item.unit else ""
         cells = "".join(f'<td class="num">{_cell_with_range(row, name, item)}</td>' for row in rows)
-        body.append(
-            f'<tr><th scope="row" title="{escape(item.note)}">{escape(item.label)}{unit}</th>{cells}</tr>'
-        )
+        body.append(f'<tr><th scope="row" title="{escape(item.note)}">{escape(item.label)}{unit}</th>{cells}</tr>')
     caption = (
         "KPIs after costs and funding, 365 days a year; in brackets the "
         f"{percent(book.statistics.confidence, 0)} "
@@ -423,9 +397,7 @@ def _kpi_slices(book: _Book, attribute: str, key: str, caption: str) -> str:
     columns = [name for name in _SLICE_COLUMNS if name != "n_episodes" or key == "label"]
     over = {"sharpe": Field("Sharpe, net", f"per year, {percent(book.statistics.confidence, 0)} interval")}
     shown = _interval_in_words(frame, "sharpe")
-    return html.render_table(
-        shown, chosen(["account", key, *columns], **over), caption, name=f"kpis_{attribute}"
-    )
+    return html.render_table(shown, chosen(["account", key, *columns], **over), caption, name=f"kpis_{attribute}")
 
 
 def _interval_in_words(frame: pl.DataFrame, name: str) -> pl.DataFrame:
@@ -484,9 +456,7 @@ def _regimes(book: _Book) -> list[str]:
         html.render_chart(figures.returns_by_label(book["returns_by_label"])),
         html.render_table(
             book["regime_summary"],
-            chosen(
-                ["label", "n_days", "share", "n_episodes", "mean_days", "longest_days"], n_days=Field("Days")
-            ),
+            chosen(["label", "n_days", "share", "n_episodes", "mean_days", "longest_days"], n_days=Field("Days")),
             "How long each label held.",
             name="regime_summary",
         ),
@@ -516,8 +486,7 @@ def _regimes(book: _Book) -> list[str]:
             ),
         ),
         html.details(
-            f"Walk-forward refits: {tried.height} dates, {int(tried['n_candidates'].sum()):,} candidates "
-            "tried",
+            f"Walk-forward refits: {tried.height} dates, {int(tried['n_candidates'].sum()):,} candidates tried",
             html.render_table(
                 tried,
                 chosen(
@@ -543,9 +512,7 @@ def _neutrality(book: _Book) -> list[str]:
     settings = book.context.settings.evaluation
     return [
         html.render_chart(
-            figures.rolling_betas_chart(
-                book["rolling_betas"], settings.rolling_window_days, settings.confidence
-            )
+            figures.rolling_betas_chart(book["rolling_betas"], settings.rolling_window_days, settings.confidence)
         ),
         _neutrality_table(book),
         html.render_chart(figures.exposures(book["accounts"])),
@@ -614,10 +581,7 @@ def _attribution_matrix(book: _Book) -> str:
     )
     rows = []
     for component in (*tables.COMPONENTS, "net", "pnl_funding_assumed"):
-        found = {
-            row["account"]: row
-            for row in book["attribution"].filter(component=component).iter_rows(named=True)
-        }
+        found = {row["account"]: row for row in book["attribution"].filter(component=component).iter_rows(named=True)}
         cells = "".join(
             f'<td class="num">{html.usd(found[account]["usd"])}</td>'
             f'<td class="num">{percent(found[account]["per_year"], 2)}</td>'
@@ -743,9 +707,7 @@ def _quality(book: _Book) -> list[str]:
     )
     absent = book.context.absent
     lost = (
-        html.bullet_list(absent)
-        if absent
-        else html.paragraph("Every table the pipeline can use is present.", "soft")
+        html.bullet_list(absent) if absent else html.paragraph("Every table the pipeline can use is present.", "soft")
     )
     return [
         html.render_table(
@@ -792,18 +754,13 @@ def _trials_words(refits: pl.DataFrame) -> str:
     if not refits.height:
         return "no refit date lies inside the window"
     tried = refits["n_candidates"]
-    return (
-        f"{tried.max()!s} candidates at each of {refits.height} refit dates "
-        f"({tried.sum():,} evaluations on record)"
-    )
+    return f"{tried.max()!s} candidates at each of {refits.height} refit dates ({tried.sum():,} evaluations on record)"
 
 
 def _study(book: _Book) -> list[str]:
     settings = book.context.settings
     costs, trading = settings.costs, settings.backtest
-    spread = [
-        html.basis_points(value) for value in (costs.spread_default, costs.spread_min, costs.spread_max)
-    ]
+    spread = [html.basis_points(value) for value in (costs.spread_default, costs.spread_min, costs.spread_max)]
     facts = {
         "Fees": f"taker {html.basis_points(costs.taker_fee)}, maker {html.basis_points(costs.maker_fee)}, "
         f"maker share {percent(costs.maker_share, 0)}",
@@ -815,15 +772,11 @@ def _study(book: _Book) -> list[str]:
         f"with a haircut of {percent(costs.exit_haircut, 0)}",
         "Execution": f"at the close of D + {trading.execution_lag_days}; rebalancing: {trading.rebalance}, "
         f"or beyond a drift of {percent(trading.band, 0)} of target gross",
-        "Volatility target": "off"
-        if trading.vol_target is None
-        else f"{percent(trading.vol_target, 0)} a year",
+        "Volatility target": "off" if trading.vol_target is None else f"{percent(trading.vol_target, 0)} a year",
         "Capital": html.usd(trading.capital_usd),
         "Seeds": f"random regimes {trading.seed}, bootstrap {settings.evaluation.seed}",
     }
-    dump = yaml.safe_dump(
-        settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110
-    )
+    dump = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
     return [
         html.fact_list(facts),
         html.details("Whole configuration", f"<pre>{escape(dump)}</pre>"),
@@ -845,8 +798,7 @@ _METHODS = (
     "Rolling betas: least squares on the daily returns of BTC and ETH together, textbook standard errors; "
     "the band is "
     "pointwise, so some days lie outside it by chance.",
-    "Folds of the walk-forward are one continuous account: holdings pass from one to the next and pay for "
-    "the change.",
+    "Folds of the walk-forward are one continuous account: holdings pass from one to the next and pay for the change.",
 )
 
 

@@ -144,7 +144,7 @@ def chosen(columns: Sequence[str], **over: Field) -> dict[str, Field]:
 
 
 def with_interval(row: Mapping[str, Any], name: str) -> str | None:
-    """Value of column `name` with its interval `name_low`, `name_high` in brackets, or None when it does not exist."""
+    """Value of column `name` with the interval `name_low`, `name_high` in brackets; None when it is null."""
     show, value, low, high = FIELDS[name].show, row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None:
         return None

@@ -1,7 +1,7 @@
-"""Plotly figures of the report: frames in, `Chart` out. Colours of text and grid are left to the page's theme.
+"""Plotly figures of the report: frames in, `Chart` out. The page's theme colours text and grid.
 
-Series are Okabe-Ito colours *and* dash patterns, at most `MAX_POINTS` points per trace (every k-th day counted
-back from the last one, k named in the caption), rounded to what a screen can show.
+Series are Okabe-Ito colours *and* dash patterns, at most `MAX_POINTS` points per trace (every k-th day
+counted back from the last one, k named in the caption), rounded to what a screen can show.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from majors_alts_pipeline.report.html import Chart, basis_points, number, percent
-from majors_alts_pipeline.report.tables import ACCOUNTS, LABELS
+from majors_alts_pipeline.report.tables import ACCOUNTS, LABELS, added
 
 MAX_POINTS = 2500
 _DAY_MS = 86_400_000
@@ -32,7 +32,7 @@ ACCOUNT_NAMES = {
     "alt_index": "Alt index",
     "random_regimes": "Random regimes",
 }
-ACCOUNT_LINES = {
+ACCOUNT_LINES: dict[str, dict[str, Any]] = {
     "regime": {"color": BLUE, "width": 2.4, "dash": "solid"},
     "always_on": {"color": VERMILLION, "width": 2, "dash": "dash"},
     "btc": {"color": ORANGE, "width": 1.3, "dash": "dot"},
@@ -58,7 +58,7 @@ COMPONENT_NAMES = {
     "net": "Net",
     "pnl_funding_assumed": "of funding: assumed",
 }
-COMPONENT_LINES = {
+COMPONENT_LINES: dict[str, dict[str, Any]] = {
     "net": {"color": GREY, "width": 2.6, "dash": "solid"},
     "pnl_price": {"color": BLUE, "width": 1.7, "dash": "solid"},
     "pnl_funding": {"color": GREEN, "width": 1.7, "dash": "dash"},
@@ -99,7 +99,9 @@ def equity(daily: pl.DataFrame, episodes: pl.DataFrame, verdict: str) -> Chart:
     figure.update_xaxes(range=[daily["date"].min().isoformat(), daily["date"].max().isoformat()])  # type: ignore[union-attr]
     figure.update_yaxes(type="log", tickformat=".3~g", selector={"anchor": "x"})
     caption = f"Growth of $1 after costs and funding. {verdict} Shading: the label known at each close."
-    return _chart("equity", "Equity of the book and its baselines", figure, caption + _thinned(daily), ["accounts"], 470)
+    return _chart(
+        "equity", "Equity of the book and its baselines", figure, caption + _thinned(daily), ["accounts"], 470
+    )
 
 
 def underwater(daily: pl.DataFrame) -> Chart:
@@ -112,7 +114,8 @@ def underwater(daily: pl.DataFrame) -> Chart:
         one = daily.filter(account=account)
         line = ACCOUNT_LINES[account]
         trace = _line(one.with_columns(pl.col("drawdown") * 100), "drawdown", account_name(account), line, 2)
-        figure.add_scatter(**trace, fill="tozeroy" if account == "regime" else None)
+        filled = {"fill": "tozeroy", "fillcolor": _faint(BLUE)} if account == "regime" else {}
+        figure.add_scatter(**trace, **filled)
         worst.append(f"{account_name(account)} {percent(_lowest(one['drawdown']))}")
     figure.update_yaxes(ticksuffix=" %")
     caption = f"Deepest fall from a peak, after costs: {'; '.join(worst)}."
@@ -180,7 +183,8 @@ def sharpe_to_date(kpis: pl.DataFrame, confidence: float) -> Chart:
             last.append(f"{account_name(account)} {number(row['sharpe'])} ± {number(z * row['sharpe_se'])}")
     words = "; ".join(last) or "too few days"
     caption = (
-        f"Sharpe ratio from the start to each day, drawn from day {_MIN_SHARPE_DAYS} on, with a {percent(confidence, 0)} band "
+        f"Sharpe ratio from the start to each day, drawn from day {_MIN_SHARPE_DAYS} on, with a "
+        f"{percent(confidence, 0)} band "
         f"from its standard error (Lo 2002). At the end: {words}."
     )
     return _chart("sharpe-to-date", "Sharpe ratio as it was known each day", figure, caption, ["kpis_daily"], 320)
@@ -203,7 +207,12 @@ def rolling_betas_chart(rolling: pl.DataFrame, window: int, confidence: float) -
             low, high = one["beta"] - spread, one["beta"] + spread
             for edge, fill in ((high, None), (low, "tonexty")):
                 trace = _line(one.with_columns(edge.alias("edge")), "edge", "band", band, 3)
-                hidden = {"legendgroup": account, "showlegend": False, "hoverinfo": "skip", "hovertemplate": None}
+                hidden = {
+                    "legendgroup": account,
+                    "showlegend": False,
+                    "hoverinfo": "skip",
+                    "hovertemplate": None,
+                }
                 colour = _faint(ACCOUNT_LINES[account]["color"])
                 figure.add_scatter(**{**trace, **hidden, **shown}, fill=fill, fillcolor=colour, row=row, col=1)
             line = _line(one, "beta", f"{account_name(account)}, realised", ACCOUNT_LINES[account], 3)
@@ -216,9 +225,12 @@ def rolling_betas_chart(rolling: pl.DataFrame, window: int, confidence: float) -
     outside = regime.select((pl.col("beta").abs() > z * pl.col("se")).mean()).item()
     outside = "not yet known" if outside is None else percent(outside)
     caption = (
-        f"Realised beta of the regime-timed book over the trailing {window} days, band {percent(confidence, 0)}, beside the "
-        f"ex-ante beta of the drifted book. Days on which the band excludes zero: {outside} of those invested "
-        f"(about {percent(1 - confidence, 0)} expected of a neutral book). The always-on book can be switched on in the legend."
+        f"Realised beta of the regime-timed book over the trailing {window} days, band "
+        f"{percent(confidence, 0)}, beside the "
+        f"ex-ante beta of the drifted book. Days on which the band excludes zero: {outside} of those "
+        "invested "
+        f"(about {percent(1 - confidence, 0)} expected of a neutral book). The always-on book can be "
+        "switched on in the legend."
     )
     return _chart("rolling-betas", "Rolling betas", figure, caption + _thinned(rolling), ["rolling_betas"], 520)
 
@@ -249,7 +261,11 @@ def exposures(daily: pl.DataFrame) -> Chart:
     figure.update_yaxes(ticksuffix=" %")
     invested = one.filter(pl.col("gross_exposure") > 0)
     gross, net = invested["gross_exposure"].mean(), invested["net_exposure"].mean()
-    mean = f"mean gross {percent(_number(gross))}, mean net {percent(_number(net))} of NAV" if invested.height else "never"
+    mean = (
+        f"mean gross {percent(as_float(gross))}, mean net {percent(as_float(net))} of NAV"
+        if invested.height
+        else "never"
+    )
     caption = f"Exposure of the regime-timed book at each close; when invested: {mean}."
     return _chart("exposures", "Exposures", figure, caption + _thinned(daily), ["accounts"], 340)
 
@@ -277,7 +293,8 @@ def attribution_bars(totals: pl.DataFrame) -> Chart:
         )
         costs = sum(one[name] for name in names if name.startswith("cost"))
         words.append(
-            f"{account_name(account)}: price {percent(one['pnl_price'])}, funding {percent(one['pnl_funding'])}, "
+            f"{account_name(account)}: price {percent(one['pnl_price'])}, funding "
+            f"{percent(one['pnl_funding'])}, "
             f"costs {percent(costs)}, net {percent(one['net'])}"
         )
     figure.update_yaxes(ticksuffix=" %")
@@ -297,7 +314,7 @@ def attribution_over_time(backtest: pl.DataFrame, account: str) -> Chart:
         backtest.filter(account=account)
         .sort("date")
         .select("date", *signed)
-        .with_columns(net=pl.sum_horizontal(names))
+        .with_columns(net=added(names))
         .with_columns(pl.col("net", *names).cum_sum())
     )
     figure = go.Figure(layout=_layout("Sum of daily % of NAV"))
@@ -307,8 +324,10 @@ def attribution_over_time(backtest: pl.DataFrame, account: str) -> Chart:
     last = one.row(-1, named=True)
     paid = sum(last[n] for n in names if n.startswith("cost")) / 100
     caption = (
-        f"{account_name(account)}: running sum of what prices, funding and each cost gave or took. By the end: price "
-        f"{percent(last['pnl_price'] / 100)}, funding {percent(last['pnl_funding'] / 100)}, costs {percent(paid)}, "
+        f"{account_name(account)}: running sum of what prices, funding and each cost gave or took. By the "
+        "end: price "
+        f"{percent(last['pnl_price'] / 100)}, funding {percent(last['pnl_funding'] / 100)}, costs "
+        f"{percent(paid)}, "
         f"net {percent(last['net'] / 100)}."
     )
     title = f"Costs and funding over time: {account_name(account).lower()}"
@@ -362,9 +381,10 @@ def turnover(backtest: pl.DataFrame) -> Chart:
             hovertemplate="%{x}: %{y:.2f} × NAV<extra>" + name + "</extra>",
         )
     figure.update_layout(barmode="stack")
-    means = [_number(backtest.filter(account=a)["turnover"].mean()) * 365 for a in ("regime", "always_on")]
+    means = [as_float(backtest.filter(account=a)["turnover"].mean()) * 365 for a in ("regime", "always_on")]
     caption = (
-        f"Turnover of the regime-timed book: {number(means[0], 1)} × NAV a year, against {number(means[1], 1)} × "
+        f"Turnover of the regime-timed book: {number(means[0], 1)} × NAV a year, against "
+        f"{number(means[1], 1)} × "
         "for the always-on book."
     )
     return _chart("turnover", "Turnover", figure, caption, ["accounts"], 300)
@@ -388,11 +408,25 @@ def regime_timeline(regime: pl.DataFrame, episodes: pl.DataFrame, enter: Sequenc
         rows = episodes.filter(label=label)
         xs, ys = _blocks(rows, height - 0.4, height + 0.4)
         figure.add_scatter(
-            x=xs, y=ys, mode="lines", fill="toself", line={"width": 0.5, "color": LABEL_COLOURS[label]},
-            fillcolor=LABEL_COLOURS[label], name=label_name(label), hoverinfo="skip", showlegend=False, row=2, col=1,
+            x=xs,
+            y=ys,
+            mode="lines",
+            fill="toself",
+            line={"width": 0.5, "color": LABEL_COLOURS[label]},
+            fillcolor=LABEL_COLOURS[label],
+            name=label_name(label),
+            hoverinfo="skip",
+            showlegend=False,
+            row=2,
+            col=1,
         )
     figure.update_yaxes(
-        tickvals=[2, 1, 0], ticktext=["Majors", "Balanced", "Alts"], range=[-0.6, 2.6], showgrid=False, row=2, col=1
+        tickvals=[2, 1, 0],
+        ticktext=["Majors", "Balanced", "Alts"],
+        range=[-0.6, 2.6],
+        showgrid=False,
+        row=2,
+        col=1,
     )
     patterns = {"RISK_ON_MAJORS": "", "BALANCED": ".", "RISK_ON_ALTS": "/"}
     for label in LABELS:
@@ -400,19 +434,32 @@ def regime_timeline(regime: pl.DataFrame, episodes: pl.DataFrame, enter: Sequenc
         style = {"color": LABEL_COLOURS[label], "width": 0.5, "dash": "solid"}
         trace = _line(regime, column, f"P({label_name(label).lower()})", style, 3)
         figure.add_scatter(
-            **trace, stackgroup="p", fillcolor=_faint(LABEL_COLOURS[label], 0.6),
-            fillpattern={"shape": patterns[label], "fgcolor": LABEL_COLOURS[label], "size": 6}, row=3, col=1,
+            **trace,
+            stackgroup="p",
+            fillcolor=_faint(LABEL_COLOURS[label], 0.6),
+            fillpattern={"shape": patterns[label], "fgcolor": LABEL_COLOURS[label], "size": 6},
+            row=3,
+            col=1,
         )
     figure.update_yaxes(title_text="Score (sd)", row=1, col=1)
     figure.update_yaxes(title_text="Probability", range=[0, 1], row=3, col=1)
     switches = max(episodes.height - 1, 0)
     last = regime.row(-1, named=True)
     caption = (
-        f"Composite score (positive favours majors), the label it gave and the probability of each label. {switches} "
-        f"switches; on the last day {label_name(last['label']).lower()} for {last['days_in_regime']} days. Entry thresholds "
+        "Composite score (positive favours majors), the label it gave and the probability of each label. "
+        f"{switches} "
+        f"switches; on the last day {label_name(last['label']).lower()} for {last['days_in_regime']} days. "
+        "Entry thresholds "
         f"tried: {', '.join(f'±{value:g}' for value in sorted(set(enter)))}."
     )
-    return _chart("regime-timeline", "Regime timeline", figure, caption + _thinned(regime), ["regime", "regime_episodes"], 560)
+    return _chart(
+        "regime-timeline",
+        "Regime timeline",
+        figure,
+        caption + _thinned(regime),
+        ["regime", "regime_episodes"],
+        560,
+    )
 
 
 def returns_by_label(quartiles: pl.DataFrame) -> Chart:
@@ -423,11 +470,21 @@ def returns_by_label(quartiles: pl.DataFrame) -> Chart:
     words = []
     for account, pattern in (("always_on", VERMILLION), ("regime", BLUE)):
         one = quartiles.filter(account=account)
-        values = {name: [_rounded(1e4 * v, 2) for v in one[name]] for name in ("p05", "p25", "median", "p75", "p95", "mean")}
+        values = {
+            name: [_rounded(1e4 * v, 2) for v in one[name]] for name in ("p05", "p25", "median", "p75", "p95", "mean")
+        }
         figure.add_box(
-            x=[label_name(label) for label in one["label"]], lowerfence=values["p05"], q1=values["p25"],
-            median=values["median"], q3=values["p75"], upperfence=values["p95"], mean=values["mean"], boxmean=True,
-            name=account_name(account), marker={"color": pattern}, line={"color": pattern, "width": 1.5},
+            x=[label_name(label) for label in one["label"]],
+            lowerfence=values["p05"],
+            q1=values["p25"],
+            median=values["median"],
+            q3=values["p75"],
+            upperfence=values["p95"],
+            mean=values["mean"],
+            boxmean=True,
+            name=account_name(account),
+            marker={"color": pattern},
+            line={"color": pattern, "width": 1.5},
             fillcolor=_faint(pattern, 0.25 if account == "always_on" else 0.05),
         )
         if account == "always_on":
@@ -437,7 +494,8 @@ def returns_by_label(quartiles: pl.DataFrame) -> Chart:
             ]
     figure.update_layout(boxmode="group")
     caption = (
-        "Distribution of daily net returns by the label whose decision was held (known before the return): box quartiles, "
+        "Distribution of daily net returns by the label whose decision was held (known before the return): "
+        "box quartiles, "
         f"whiskers 5 to 95 %, dashed line mean. Always-on book: {'; '.join(words)}."
     )
     return _chart("returns-by-label", "Returns by regime", figure, caption, ["returns_by_label"], 360)
@@ -450,7 +508,8 @@ def feature_heat_map(features: pl.DataFrame) -> Chart:
     missing = [name for name in names if name not in weekly.columns]
     figure = _heat_map(weekly, [name for name in names if name not in missing][::-1], 2, _DIVERGING, 3.0, "z")
     without = f" Without a z-score anywhere: {', '.join(missing)}." if missing else ""
-    caption = f"Weekly mean z-score of each regime feature, from −3 (orange) to +3 (blue); empty where unknown.{without}"
+    scale = "from −3 (orange) to +3 (blue); empty where unknown"
+    caption = f"Weekly mean z-score of each regime feature, {scale}.{without}"
     return _chart("features", "Regime features", figure, caption, ["features"], 80 + 22 * max(len(names), 4))
 
 
@@ -461,30 +520,53 @@ def membership(basket: pl.DataFrame, n_names: int = 40) -> Chart:
     names = ranked["asset_id"].head(n_names).to_list()
     short = alts.filter(pl.col("asset_id").is_in(names)).with_columns(weight=-100 * pl.col("weight"))
     weekly = _weekly(short, "asset_id", "weight")
-    largest = _number(short["weight"].max())
+    largest = as_float(short["weight"].max())
     figure = _heat_map(weekly, names[::-1], 2, _TRANSPARENT_ORANGE, max(largest, 1e-9), "% of NAV", zero=0.0)
     caption = (
-        f"Short weight of each alt (weekly mean, % of NAV, darker is larger; empty when not in the book): the "
+        "Short weight of each alt (weekly mean, % of NAV, darker is larger; empty when not in the book): "
+        "the "
         f"{len(names)} longest held of {ranked.height} alts."
     )
-    return _chart("membership", "Basket membership", figure, caption, ["basket_members", "basket"], 90 + 15 * max(len(names), 6))
+    return _chart(
+        "membership",
+        "Basket membership",
+        figure,
+        caption,
+        ["basket_members", "basket"],
+        90 + 15 * max(len(names), 6),
+    )
 
 
 def basket_size(daily: pl.DataFrame) -> Chart:
-    """Number of alts in the book and the majors' weights."""
+    """Names in the target book, and its long and short weight."""
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     figure.update_layout(_layout("", rows=2))
     frame = daily.with_columns(pl.col("long_weight", "short_weight") * 100)
-    figure.add_scatter(**_line(frame, "n_alts", "Alts in the book", {"color": BLUE, "width": 1.6, "dash": "solid"}, 0), row=1, col=1)
-    figure.add_scatter(**_line(frame, "long_weight", "Long weight", {"color": GREEN, "width": 1.6, "dash": "solid"}, 2), row=2, col=1)
-    figure.add_scatter(**_line(frame, "short_weight", "Short weight", {"color": VERMILLION, "width": 1.6, "dash": "dash"}, 2), row=2, col=1)
+    figure.add_scatter(
+        **_line(frame, "n_alts", "Alts in the book", {"color": BLUE, "width": 1.6, "dash": "solid"}, 0),
+        row=1,
+        col=1,
+    )
+    figure.add_scatter(
+        **_line(frame, "long_weight", "Long weight", {"color": GREEN, "width": 1.6, "dash": "solid"}, 2),
+        row=2,
+        col=1,
+    )
+    figure.add_scatter(
+        **_line(frame, "short_weight", "Short weight", {"color": VERMILLION, "width": 1.6, "dash": "dash"}, 2),
+        row=2,
+        col=1,
+    )
     figure.update_yaxes(title_text="Names", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="% of NAV", ticksuffix=" %", row=2, col=1)
-    flat = percent(_number((daily["status"] == "flat").mean()))
-    relaxed = percent(_number((daily["status"] == "relaxed").mean()))
-    caption = f"Target book before timing and volatility targeting. Flat on {flat} of days, with relaxed constraints on {relaxed}."
+    flat = percent(as_float((daily["status"] == "flat").mean()))
+    relaxed = percent(as_float((daily["status"] == "relaxed").mean()))
+    caption = (
+        f"Target book before timing and volatility targeting. Flat on {flat} of days, "
+        f"with relaxed constraints on {relaxed}."
+    )
     return _chart("basket-size", "Size of the target book", figure, caption + _thinned(daily), ["basket_daily"], 380)
 
 
@@ -496,13 +578,19 @@ def universe_size(daily: pl.DataFrame) -> Chart:
     for column, name, line in (
         ("n_priced", "With a price", {"color": GREY, "width": 1.4, "dash": "solid"}),
         ("n_eligible_alts", "Eligible alts", {"color": BLUE, "width": 2, "dash": "solid"}),
-        ("n_shortable", "Eligible alts known to be shortable", {"color": ORANGE, "width": 1.5, "dash": "dash"}),
+        (
+            "n_shortable",
+            "Eligible alts known to be shortable",
+            {"color": ORANGE, "width": 1.5, "dash": "dash"},
+        ),
     ):
         figure.add_scatter(**_line(daily, column, name, line, 0))
     figure.update_yaxes(rangemode="tozero")
-    size = daily["n_eligible_alts"]
+    last = daily.row(-1, named=True)
     caption = (
-        f"Eligible alts per day: {size.min()} at least, median {number(_number(size.median()), 0)}, {size.max()} at most."
+        "Assets with a price and alts that could be held, per day. On the last day "
+        f"{last['n_eligible_alts']} of "
+        f"{last['n_priced']} assets were eligible alts; at most {daily['n_eligible_alts'].max()!s}."
     )
     return _chart("universe-size", "Universe size", figure, caption + _thinned(daily), ["universe_daily"], 320)
 
@@ -520,14 +608,16 @@ def funding_kinds(coverage: pl.DataFrame) -> Chart:
     quarters = [f"{value.year} Q{(value.month + 2) // 3}" for value in coverage["quarter"]]
     for column, (name, colour, pattern) in styles.items():
         figure.add_bar(
-            x=quarters, y=[_rounded(100 * value, 2) for value in coverage[column]], name=name,
+            x=quarters,
+            y=[_rounded(100 * value, 2) for value in coverage[column]],
+            name=name,
             marker={"color": colour, "pattern": {"shape": pattern}},
             hovertemplate="%{x}: %{y:.1f} %<extra>" + name + "</extra>",
         )
     figure.update_layout(barmode="stack")
     figure.update_yaxes(ticksuffix=" %", range=[0, 100])
-    days = coverage["n_asset_days"].sum()
-    missing = _number((coverage["missing"] * coverage["n_asset_days"]).sum()) / max(days, 1)
+    days = int(coverage["n_asset_days"].sum())
+    missing = as_float((coverage["missing"] * coverage["n_asset_days"]).sum()) / max(days, 1)
     caption = f"Origin of the funding rate of eligible assets. Missing on {percent(missing)} of {days:,} asset-days."
     return _chart("funding-kinds", "Funding known, scaled and missing", figure, caption, ["funding_coverage"], 300)
 
@@ -538,17 +628,33 @@ def beta_quality_chart(quality: pl.DataFrame) -> Chart:
 
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     figure.update_layout(_layout("", rows=2))
-    figure.add_scatter(**_line(quality, "se_btc", "Median s.e., BTC", {"color": BLUE, "width": 1.6, "dash": "solid"}, 3), row=1, col=1)
-    figure.add_scatter(**_line(quality, "se_eth", "Median s.e., ETH", {"color": ORANGE, "width": 1.6, "dash": "dash"}, 3), row=1, col=1)
-    figure.add_scatter(**_line(quality, "vif", "Variance inflation", {"color": PURPLE, "width": 1.6, "dash": "solid"}, 2), row=2, col=1)
+    figure.add_scatter(
+        **_line(quality, "se_btc", "Median s.e., BTC", {"color": BLUE, "width": 1.6, "dash": "solid"}, 3),
+        row=1,
+        col=1,
+    )
+    figure.add_scatter(
+        **_line(quality, "se_eth", "Median s.e., ETH", {"color": ORANGE, "width": 1.6, "dash": "dash"}, 3),
+        row=1,
+        col=1,
+    )
+    figure.add_scatter(
+        **_line(quality, "vif", "Variance inflation", {"color": PURPLE, "width": 1.6, "dash": "solid"}, 2),
+        row=2,
+        col=1,
+    )
     figure.update_yaxes(title_text="Standard error", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="VIF (ratio)", rangemode="tozero", row=2, col=1)
     vif = quality["vif"]
     caption = (
-        f"Median standard error of one asset's beta, and the variance inflation 1 / (1 − corr²) of BTC and ETH: median "
-        f"{number(_number(vif.median()), 1)}, at most {number(_number(vif.max()), 1)}. When it is high the two betas are not told apart well."
+        "Median standard error of one asset's beta, and the variance inflation 1 / (1 − corr²) of BTC and "
+        "ETH: median "
+        f"{number(as_float(vif.median()), 1)}, at most {number(as_float(vif.max()), 1)}. When it is high the "
+        "two betas are not told apart well."
     )
-    return _chart("beta-quality", "How well betas are known", figure, caption + _thinned(quality), ["beta_quality"], 380)
+    return _chart(
+        "beta-quality", "How well betas are known", figure, caption + _thinned(quality), ["beta_quality"], 380
+    )
 
 
 def _present(frame: pl.DataFrame) -> list[str]:
@@ -556,11 +662,16 @@ def _present(frame: pl.DataFrame) -> list[str]:
     return [account for account in ACCOUNTS if account in there]
 
 
-def _layout(y_title: str, *, dated: bool = True, legend: bool = True, rows: int = 1, shaded: bool = False) -> dict[str, Any]:
+def _layout(
+    y_title: str, *, dated: bool = True, legend: bool = True, rows: int = 1, shaded: bool = False
+) -> dict[str, Any]:
     layout: dict[str, Any] = {
         "template": "none",
         "margin": {"l": 62, "r": 16, "t": 8, "b": 36},
-        "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif", "size": 12},
+        "font": {
+            "family": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif",
+            "size": 12,
+        },
         "showlegend": legend,
         "legend": {"orientation": "h", "y": -0.1 if rows == 1 else -0.07, "yanchor": "top", "x": 0},
         "hovermode": "x unified" if dated and rows == 1 else "closest",
@@ -600,10 +711,11 @@ def _line(frame: pl.DataFrame, column: str, name: str, line: Mapping[str, Any], 
     offset = (frame.height - 1) % step if frame.height else 0
     kept = frame.gather_every(step, offset)
     values = [None if value is None else _rounded(value, digits) for value in kept[column]]
-    span = (kept["date"].max() - kept["date"].min()).days if kept.height else 0  # type: ignore[operator]
-    regular = kept.height > 1 and span == step * (kept.height - 1)
+    regular = kept.height > 1 and (kept["date"].diff().drop_nulls().dt.total_days() == step).all()
     when: dict[str, Any] = (
-        {"x0": kept["date"][0].isoformat(), "dx": step * _DAY_MS} if regular else {"x": [d.isoformat() for d in kept["date"]]}
+        {"x0": kept["date"][0].isoformat(), "dx": step * _DAY_MS}
+        if regular
+        else {"x": [d.isoformat() for d in kept["date"]]}
     )
     return {**when, "y": values, "mode": "lines", "name": name, "line": dict(line), "connectgaps": False}
 
@@ -616,10 +728,22 @@ def _regime_shading(episodes: pl.DataFrame) -> list[Any]:
         xs, ys = _blocks(episodes.filter(label=label), 0.0, 1.0)
         traces.append(
             go.Scatter(
-                x=xs, y=ys, yaxis="y2", mode="lines", line={"width": 0}, fill="toself",
+                x=xs,
+                y=ys,
+                yaxis="y2",
+                mode="lines",
+                line={"width": 0},
+                fill="toself",
                 fillcolor=_faint(LABEL_COLOURS[label], 0.14),
-                fillpattern={"shape": pattern, "fgcolor": _faint(LABEL_COLOURS[label], 0.5), "size": 7, "solidity": 0.15},
-                name=label_name(label), hoverinfo="skip", legendrank=2000,
+                fillpattern={
+                    "shape": pattern,
+                    "fgcolor": _faint(LABEL_COLOURS[label], 0.5),
+                    "size": 7,
+                    "solidity": 0.15,
+                },
+                name=label_name(label),
+                hoverinfo="skip",
+                legendrank=2000,
             )
         )
     return traces
@@ -646,12 +770,17 @@ def _weekly(frame: pl.DataFrame, name: str, value: str) -> pl.DataFrame:
         .agg(pl.col(value).sort_by("date").mean())
         .pivot(name, index="week", values=value)
     )
-    weeks = pl.DataFrame({"week": pl.date_range(means["week"].min(), means["week"].max(), "1w", eager=True)})
+    weeks = means.select(pl.date_range(pl.col("week").min(), pl.col("week").max(), "1w"))
     return weeks.join(means, on="week", how="left").sort("week")
 
 
 def _heat_map(
-    weekly: pl.DataFrame, names: Sequence[str], digits: int, scale: list[Any], bound: float, unit: str,
+    weekly: pl.DataFrame,
+    names: Sequence[str],
+    digits: int,
+    scale: list[Any],
+    bound: float,
+    unit: str,
     zero: float | None = None,
 ) -> Any:
     import plotly.graph_objects as go
@@ -659,8 +788,14 @@ def _heat_map(
     z = [[None if v is None else _rounded(v, digits) for v in weekly[name]] for name in names]
     figure = go.Figure(layout=_layout("", legend=False))
     figure.add_heatmap(
-        x=[d.isoformat() for d in weekly["week"]], y=list(names), z=z, colorscale=scale, zmin=-bound if zero is None else zero,
-        zmax=bound, hoverongaps=False, colorbar={"title": {"text": unit}, "thickness": 12, "outlinewidth": 0},
+        x=[d.isoformat() for d in weekly["week"]],
+        y=list(names),
+        z=z,
+        colorscale=scale,
+        zmin=-bound if zero is None else zero,
+        zmax=bound,
+        hoverongaps=False,
+        colorbar={"title": {"text": unit}, "thickness": 12, "outlinewidth": 0},
         hovertemplate="%{y}, week of %{x|%Y-%m-%d}: %{z}<extra></extra>",
     )
     figure.update_layout(hovermode="closest")
@@ -669,7 +804,7 @@ def _heat_map(
 
 
 def _rounded(value: float, digits: int) -> float:
-    """Rounded number, with three significant digits kept where `digits` decimals would leave fewer."""
+    """Round, keeping three significant digits where `digits` decimals would leave fewer."""
     if value == 0:
         return 0.0
     extra = max(digits, 2 - math.floor(math.log10(abs(value))) if abs(value) < 1 else digits)
@@ -687,9 +822,10 @@ def _normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def _number(value: Any) -> float:
+def as_float(value: Any) -> float:
+    """Aggregate of a Polars series as a float; 0 when it is null, as of an empty series."""
     return float(value) if value is not None else 0.0
 
 
 def _lowest(series: pl.Series) -> float:
-    return _number(series.min())
+    return as_float(series.min())

@@ -1,4 +1,4 @@
-"""HTML of the report: number formats, tables, figures and the page. Text in, text out; nothing is computed here."""
+"""HTML of the report: number formats, tables, figures, the page. Text in, text out; nothing is computed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 2) -> str:
-    """Number with thousands separators and a typographic minus; what rounds to zero has no sign."""
+    """Thousands separators and a typographic minus; what rounds to zero has no sign."""
     text = f"{value:,.{digits}f}"
     if text.startswith("-") and not text.strip("-0.,"):
         return text[1:]
@@ -65,7 +65,7 @@ def plain(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Field:
-    """How one column is shown: heading, unit (empty when it has none), format, meaning, and whether lines may break."""
+    """How one column is shown: heading, unit (empty when none), format, meaning, may lines break."""
 
     label: str
     unit: str = ""
@@ -80,7 +80,12 @@ def render_cell(value: Any, show: Format) -> str:
 
 
 def render_table(
-    frame: pl.DataFrame, fields: Mapping[str, Field], caption: str, *, first: int | None = None, name: str = ""
+    frame: pl.DataFrame,
+    fields: Mapping[str, Field],
+    caption: str,
+    *,
+    first: int | None = None,
+    name: str = "",
 ) -> str:
     """Scrollable HTML table of the columns in `fields`, in that order.
 
@@ -101,7 +106,7 @@ def render_table(
     rows = []
     for row in shown.iter_rows(named=True):
         cells = [
-            f'<td class="{_align(frame, column)}{" wrap" if item.wrap else ""}">{render_cell(row[column], item.show)}</td>'
+            f'<td class="{_align(frame, column)}{" wrap" * item.wrap}">{render_cell(row[column], item.show)}</td>'
             for column, item in fields.items()
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -112,7 +117,7 @@ def render_table(
 
 
 def wrap_table(head: str, rows: Iterable[str], caption: str, name: str = "") -> str:
-    """Table inside its scrolling box, under a caption that does not scroll; links to the files of table `name`."""
+    """Table in its scrolling box, under a caption that does not scroll, with links to the files of `name`."""
     links = f" {file_links(name)}" if name else ""
     label = escape(caption, quote=True)
     return (
@@ -122,11 +127,11 @@ def wrap_table(head: str, rows: Iterable[str], caption: str, name: str = "") -> 
     )
 
 
-def file_links(name: str) -> str:
-    """Links to the files of a table beside the page."""
+def file_links(name: str, *, named: bool = True) -> str:
+    """Links to the files of a table beside the page, after its name when `named`."""
     kinds = ("csv", "parquet", "json")
     links = " ".join(f'<a href="tables/{name}.{kind}">{kind}</a>' for kind in kinds)
-    return f'<span class="files">{escape(name)}: {links}</span>'
+    return f'<span class="files">{f"{escape(name)}: " if named else ""}{links}</span>'
 
 
 def _align(frame: pl.DataFrame, column: str) -> str:
@@ -228,7 +233,7 @@ def bullet_list(items: Iterable[str], kind: str = "") -> str:
 def fact_list(facts: Mapping[str, str], wide: Collection[str] = ()) -> str:
     """List of names and values; those in `wide` take the whole width."""
     body = "".join(
-        f'<div{" class=wide" if name in wide else ""}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>'
+        f"<div{' class=wide' if name in wide else ''}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
         for name, value in facts.items()
     )
     return f'<dl class="facts">{body}</dl>'
@@ -237,7 +242,8 @@ def fact_list(facts: Mapping[str, str], wide: Collection[str] = ()) -> str:
 def tile(name: str, value: str, detail: str) -> str:
     """One headline number."""
     return (
-        f'<div class="tile"><span class="name">{escape(name)}</span><span class="value">{escape(value)}</span>'
+        f'<div class="tile"><span class="name">{escape(name)}</span>'
+        f'<span class="value">{escape(value)}</span>'
         f'<span class="detail">{escape(detail)}</span></div>'
     )
 
@@ -265,7 +271,10 @@ def render_page(
     room = files("majors_alts_pipeline.report")
     style = (room / "style.css").read_text()
     script = (room / "page.js").read_text()
-    stamp = '<p class="stamp" role="note">SIMULATED <span>not a market: every number on this page comes from a simulated lake</span></p>'
+    stamp = (
+        '<p class="stamp" role="note">SIMULATED <span>not a market: every number on this page comes from a '
+        "simulated lake</span></p>"
+    )
     links = "".join(f'<li><a href="#{part.name}">{escape(part.title)}</a></li>' for part in parts)
     chapters = "".join(
         f'<section id="{part.name}"><h2>{escape(part.title)}</h2>{"".join(part.blocks)}</section>' for part in parts
@@ -278,9 +287,11 @@ def render_page(
         '<link rel="icon" href="data:,">'
         f"<title>{escape(shown_title)}</title><style>{style}</style></head>"
         f'<body{" class=simulated" if simulated else ""}><a class="skip" href="#main">Skip to the report</a>'
-        f"<header><p class=kicker>majors-alts pipeline</p><h1>{escape(title)}</h1>{stamp if simulated else ''}"
+        "<header><p class=kicker>majors-alts "
+        f"pipeline</p><h1>{escape(title)}</h1>{stamp if simulated else ''}"
         f'<p class="verdict">{escape(verdict)}</p>{"".join(lead)}</header>'
-        f'<div class="columns"><nav aria-label="Contents"><ol>{links}</ol></nav><main id="main">{chapters}</main></div>'
+        f'<div class="columns"><nav aria-label="Contents"><ol>{links}</ol></nav>'
+        f'<main id="main">{chapters}</main></div>'
         f"<footer>{escape(footer)}</footer>"
         f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>\n"
     )

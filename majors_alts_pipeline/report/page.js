@@ -33,18 +33,23 @@
     return layout;
   }
 
-  function narrow(layout, box) {
-    if (box.clientWidth < 560) {
-      layout.margin = Object.assign({}, layout.margin, { l: Math.min(layout.margin.l, 52), r: 8 });
-    }
-    return layout;
+  // On a phone: room for the plot rather than for ticks, margins and colour scales (the captions state the scales).
+  function narrow(figure, box) {
+    if (box.clientWidth >= 560) { return figure; }
+    var layout = figure.layout;
+    layout.margin = Object.assign({}, layout.margin, { l: Math.min(layout.margin.l, 52), r: 8 });
+    Object.keys(layout).filter(isAxis).forEach(function (key) {
+      if (layout[key].type === "date") { Object.assign(layout[key], { nticks: 4, tickangle: 0 }); }
+    });
+    figure.data.forEach(function (trace) { if (trace.type === "heatmap") { trace.showscale = false; } });
+    return figure;
   }
 
   function draw(box) {
     if (drawn.indexOf(box) >= 0) { return; }
     drawn.push(box);
-    var figure = JSON.parse(document.getElementById(box.id.replace("plot-", "data-")).textContent);
-    Plotly.newPlot(box, figure.data, narrow(paint(figure.layout), box), {
+    var figure = narrow(JSON.parse(document.getElementById(box.id.replace("plot-", "data-")).textContent), box);
+    Plotly.newPlot(box, figure.data, paint(figure.layout), {
       responsive: true, displaylogo: false, displayModeBar: box.clientWidth < 560 ? false : "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]
     }).then(function () { box.setAttribute("data-drawn", "true"); });

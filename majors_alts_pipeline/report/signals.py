@@ -13,8 +13,8 @@ import polars as pl
 
 ACCOUNT = "regime"
 COLUMNS = (
-    "asset_id", "leg", "target_weight", "weight", "order_usd", "value_usd", "units", "price", "price_age_days",
-    "trade_reason",
+    "asset_id", "leg", "target_weight", "weight", "order_usd", "value_usd", "units", "price",
+    "price_age_days", "trade_reason",
 )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def build_signals(
     today: date,
     study: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The last decision of the regime account.
+    """Describe the last decision of the regime account.
 
     Args:
         positions: rows of the ``positions`` table; its last day is the decision day.
@@ -42,8 +42,8 @@ def build_signals(
         study: what made the rows: at least ``study_id`` and ``simulated``; copied into the document.
 
     Returns:
-        JSON-ready mapping: ``decisions`` holds one row per asset of the account, weights in fractions of NAV and
-        money in USD; ``date`` is the day whose close was decided on.
+        JSON-ready mapping: ``decisions`` holds one row per asset of the account, weights in fractions of NAV
+        and money in USD; ``date`` is the day whose close was decided on.
 
     Raises:
         SignalsError: a table has no row of the decision day.

@@ -1,4 +1,4 @@
-"""Performance statistics as the report uses them: asked from `majors_alts_pipeline.evaluation`, put into words here."""
+"""Performance statistics of the report: computed by `majors_alts_pipeline.evaluation`, worded here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Statistics:
     confidence: float
 
     def frames(self) -> dict[str, pl.DataFrame]:
-        """The frames by the name of their files."""
+        """Frames by the name of their files."""
         return {
             "kpis": self.overall,
             "kpis_by_regime": self.by_regime,
@@ -51,12 +51,13 @@ class Statistics:
         return self.overall.row(by_predicate=pl.col("account") == name, named=True)
 
     def verdict(self, first: date, last: date) -> str:
-        """One sentence that follows from the numbers by rule: what was earned, how sure that is, and by timing?"""
+        """Say in one sentence, by rule, what was earned, how sure that is, and whether timing helped."""
         days = (last - first).days + 1
         always = _earned(self.account("always_on"), self.confidence)
         timed = _earned(self.account("regime"), self.confidence)
         return (
-            f"From {first} to {last} ({days:,} days), after costs and funding, the always-on book earned {always}; "
+            f"From {first} to {last} ({days:,} days), after costs and funding, the always-on book earned "
+            f"{always}; "
             f"traded only when the regime said so it earned {timed}; {self._timing()}{self._p_words()}."
         )
 
@@ -75,25 +76,28 @@ class Statistics:
         return f"prices paid the book {way} under risk-on majors than otherwise"
 
     def edge_words(self) -> str:
-        """The test of the regime edge in two sentences."""
+        """Say what the test of the regime edge found."""
         test = self.edge.row(0, named=True)
         if test["p_value"] is None:
             return (
-                f"The regime edge cannot be tested: {test['n_on']} days held under risk-on majors and {test['n_off']} "
+                f"The regime edge cannot be tested: {test['n_on']} days held under risk-on majors and "
+                f"{test['n_off']} "
                 "under other labels."
             )
         return (
-            f"Regime edge: the always-on book's price P&L was {basis_points(test['mean_on'])} a day under risk-on majors "
-            f"({test['n_on']:,} days) and {basis_points(test['mean_off'])} otherwise ({test['n_off']:,} days), a difference "
-            f"of {basis_points(test['difference'])} with a Newey-West t-statistic of {_or_dash(test['hac_t'])}. Shifting the "
-            f"label path against the returns {test['n_shifts']:,} ways gives a difference at least as large with "
+            f"Regime edge: the always-on book's price P&L was {basis_points(test['mean_on'])} a day under "
+            "risk-on majors "
+            f"({test['n_on']:,} days) and {basis_points(test['mean_off'])} otherwise ({test['n_off']:,} "
+            "days), a difference "
+            f"of {basis_points(test['difference'])} with a Newey-West t-statistic of "
+            f"{_or_dash(test['hac_t'])}. Shifting the "
+            f"label path against the returns {test['n_shifts']:,} ways gives a difference at least as large "
+            "with "
             f"{p_words(test['p_value'])}: {self._timing()}."
         )
 
 
-def statistics_of(
-    backtest: pl.DataFrame, regime: pl.DataFrame, majors: pl.DataFrame, settings: Settings
-) -> Statistics:
+def statistics_of(backtest: pl.DataFrame, regime: pl.DataFrame, majors: pl.DataFrame, settings: Settings) -> Statistics:
     """Ask the evaluation for every statistic the report shows.
 
     Args:
@@ -133,4 +137,3 @@ def _earned(kpi: Mapping[str, Any], confidence: float) -> str:
     else:
         reading = "not distinguishable from zero"
     return f"{value} ({percent(confidence, 0)} interval {number(low)} to {number(high)}: {reading})"
-

@@ -2,12 +2,15 @@
 
 Performance statistics (Sharpe, intervals, realised betas over the sample, tests) come from
 `majors_alts_pipeline.evaluation`; nothing here computes them a second time. Every function takes frames that
-satisfy the contracts of `majors_alts_pipeline.tables` and returns a small frame, sorted, without side effects.
+satisfy the contracts of `majors_alts_pipeline.tables` and returns a small, sorted frame.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
+from functools import reduce
+from operator import add
 
 import numpy as np
 import polars as pl
@@ -30,6 +33,11 @@ def account_order(column: str = "account") -> pl.Expr:
 def in_order(values: pl.Expr) -> pl.Expr:
     """Sum added row by row, so that its last bit does not depend on the number of threads."""
     return values.cum_sum().last().fill_null(0)
+
+
+def added(names: Sequence[str]) -> pl.Expr:
+    """Sum of columns from left to right; `pl.sum_horizontal` may add in another order on another machine."""
+    return reduce(add, (pl.col(name) for name in names))
 
 
 def daily_accounts(backtest: pl.DataFrame) -> pl.DataFrame:
@@ -97,7 +105,7 @@ def monthly_returns(backtest: pl.DataFrame) -> pl.DataFrame:
 
 
 def attribution(backtest: pl.DataFrame) -> pl.DataFrame:
-    """What each account earned and paid, by component; the components sum to the change of NAV.
+    """Earnings and payments of each account by component; the components sum to the change of NAV.
 
     Returns:
         (account, component, usd, of_capital, per_year): `of_capital` is the sum of daily component / previous
@@ -107,7 +115,7 @@ def attribution(backtest: pl.DataFrame) -> pl.DataFrame:
     """
     previous = pl.col("nav") / (1 + pl.col("ret_net"))
     signed = [pl.col(name) if name.startswith("pnl") else -pl.col(name) for name in COMPONENTS]
-    frame = backtest.sort("date").with_columns(signed).with_columns(previous=previous, net=pl.sum_horizontal(COMPONENTS))
+    frame = backtest.sort("date").with_columns(signed).with_columns(previous=previous, net=added(COMPONENTS))
     names = [*COMPONENTS, "net", "pnl_funding_assumed"]
     return (
         frame.unpivot(names, index=["date", "account", "previous"], variable_name="component", value_name="usd")
@@ -131,25 +139,26 @@ def attribution_by_leg(positions: pl.DataFrame) -> pl.DataFrame:
         .with_columns(signed)
         .group_by("account", "leg")
         .agg([in_order(pl.col(name)) for name in COMPONENTS])
-        .with_columns(net=pl.sum_horizontal(COMPONENTS))
+        .with_columns(net=added(COMPONENTS))
         .sort(account_order(), pl.col("leg"), descending=[False, True])
     )
 
 
 def attribution_by_asset(positions: pl.DataFrame) -> pl.DataFrame:
     """Profit, funding and costs of each asset in USD with the days it was held, largest net first."""
-    costs = pl.sum_horizontal(COSTS)
+    costs = added(COSTS)
     return (
         positions.sort("date")
         .group_by("account", "asset_id", "leg")
         .agg(
             days_held=(pl.col("units") != 0).sum(),
-            mean_weight=in_order(pl.when(pl.col("units") != 0).then("weight").otherwise(0)) / (pl.col("units") != 0).sum(),
+            mean_weight=in_order(pl.when(pl.col("units") != 0).then("weight").otherwise(0))
+            / (pl.col("units") != 0).sum(),
             pnl_price=in_order(pl.col("pnl_price")),
             pnl_funding=in_order(pl.col("pnl_funding")),
             costs=-in_order(costs),
         )
-        .with_columns(net=pl.sum_horizontal("pnl_price", "pnl_funding", "costs"))
+        .with_columns(net=added(["pnl_price", "pnl_funding", "costs"]))
         .sort(account_order(), -pl.col("net"), "asset_id")
     )
 
@@ -237,16 +246,26 @@ def refits(regime_model: pl.DataFrame) -> pl.DataFrame:
         regime_model.filter("chosen")
         .join(tried, on=["date", "method"])
         .sort("date", "method")
-        .select("date", "method", "candidate", "in_force", "objective", "n_obs", "train_end", "n_candidates", "params")
+        .select(
+            "date",
+            "method",
+            "candidate",
+            "in_force",
+            "objective",
+            "n_obs",
+            "train_end",
+            "n_candidates",
+            "params",
+        )
     )
 
 
 def rolling_betas(backtest: pl.DataFrame, majors: pl.DataFrame, window: int) -> pl.DataFrame:
     """Realised betas of the regime and always_on accounts to BTC and ETH in a trailing window.
 
-    Ordinary least squares of the account's daily gross return on a constant and the two daily returns; textbook
-    (homoscedastic) standard errors. Gross returns, so that costs paid on days when the book turns do not enter
-    a beta.
+    Ordinary least squares of the account's daily gross return on a constant and the two daily returns;
+    textbook (homoscedastic) standard errors. Gross returns, so that costs paid on days when the book turns do
+    not enter a beta.
 
     Args:
         backtest: contract `backtest`.
@@ -309,13 +328,14 @@ def _rolling_two_factor(
     frames = []
     for factor, beta, se in (("btc", b1, se1), ("eth", b2, se2)):
         frame = pl.DataFrame({"date": days, "beta": np.where(idle, 0.0, beta), "se": np.where(idle, np.nan, se)})
-        frames.append(frame.with_columns(pl.col("beta", "se").fill_nan(None), account=pl.lit(account),
-                                         factor=pl.lit(factor)))
+        frames.append(
+            frame.with_columns(pl.col("beta", "se").fill_nan(None), account=pl.lit(account), factor=pl.lit(factor))
+        )
     return pl.concat(frames).select("date", "account", "factor", "beta", "se")
 
 
 def basket_daily(basket: pl.DataFrame) -> pl.DataFrame:
-    """Per day: alts in the book, its long and short weight, ex-ante neutrality, status and what was relaxed."""
+    """Per day: alts in the book, long and short weight, ex-ante neutrality, status and what was relaxed."""
     weight = pl.col("weight")
     return (
         basket.sort("date", "asset_id")
@@ -346,7 +366,7 @@ def basket_status(daily: pl.DataFrame) -> pl.DataFrame:
 
 
 def basket_members(basket: pl.DataFrame) -> pl.DataFrame:
-    """Every asset the book ever held: days, share of the book's days, mean and largest weight, first and last day."""
+    """Every asset the book ever held: days, share of days, mean and largest weight, first and last day."""
     held = basket.filter(pl.col("weight") != 0)
     n_days = held["date"].n_unique()
     return (
@@ -366,7 +386,7 @@ def basket_members(basket: pl.DataFrame) -> pl.DataFrame:
 
 
 def universe_daily(universe: pl.LazyFrame) -> pl.DataFrame:
-    """Per day: assets with a price, assets with the day's own price, eligible alts, and those known to be shortable."""
+    """Per day: assets with a price, with the day's own price, eligible alts, and the shortable of them."""
     alt = pl.col("eligible") & (pl.col("role") == "alt")
     return (
         universe.group_by("date")
@@ -383,7 +403,7 @@ def universe_daily(universe: pl.LazyFrame) -> pl.DataFrame:
 
 
 def universe_reasons(universe: pl.LazyFrame) -> pl.DataFrame:
-    """First failing rule: mean assets per day, assets on the last day, and distinct assets it ever kept out."""
+    """First failing rule: mean assets per day, assets on the last day, and assets it ever kept out."""
     excluded = universe.filter(~pl.col("eligible"))
     span = universe.select(n=pl.col("date").n_unique(), last=pl.col("date").max()).collect().row(0)
     return (
@@ -402,8 +422,8 @@ def ended_assets(panel: pl.LazyFrame, universe: pl.LazyFrame, carry_days: int) -
     """Assets whose own prices stop more than `carry_days` before the lake ends.
 
     Returns:
-        (asset_id, last_price, last_date, price_vs_peak, days_eligible): last own close in USD and its day, its
-        ratio to the highest close minus one, and days the asset was eligible.
+        (asset_id, last_date, last_price, price_vs_peak, days_eligible): day and USD of the last own close,
+        its ratio to the highest close minus one, and days the asset was eligible.
     """
     own = panel.filter(pl.col("price_age_days") == 0)
     last = own.group_by("asset_id").agg(
@@ -435,7 +455,7 @@ def dead_exits(positions: pl.DataFrame) -> pl.DataFrame:
 
 
 def funding_coverage(panel: pl.LazyFrame, universe: pl.LazyFrame) -> pl.DataFrame:
-    """Share of (day, eligible asset) whose funding is a true daily sum, one scaled print, or missing, by quarter."""
+    """Share of eligible asset-days whose funding is a true sum, one scaled print, or missing, by quarter."""
     kind = pl.col("funding_kind").fill_null("missing")
     eligible = universe.filter("eligible").select("date", "asset_id")
     return (
@@ -514,20 +534,26 @@ def beta_quality(betas: pl.LazyFrame) -> pl.DataFrame:
 
 
 def survivorship_statement(ended: pl.DataFrame, n_assets: int, lake_end: date) -> str:
-    """What the lake's own data say about survivorship, and which way that can bias the result."""
+    """Say what the lake's own data tell about survivorship, and which way that can bias the result."""
     if ended.height:
         names = ", ".join(ended["asset_id"].head(8))
         more = f" and {ended.height - 8} more" if ended.height > 8 else ""
         held = int((ended["days_eligible"] > 0).sum())
         return (
-            f"{ended.height} of {n_assets} assets stop trading inside this lake, before {lake_end} ({names}{more}); "
-            f"{held} of them were eligible at some time. Assets that died before they entered the source, or that "
+            f"{ended.height} of {n_assets} assets stop trading inside this lake, before {lake_end} "
+            f"({names}{more}); "
+            f"{held} of them were eligible at some time. Assets that died before they entered the source, or "
+            "that "
             "the source never listed, are still unseen."
         )
     return (
-        f"No series ends inside this lake: all {n_assets} assets still trade at its end ({lake_end}), so only "
-        "survivors are present. The alts that failed are missing from the short leg, which understates what "
-        "shorting dying coins would have earned; but coins that were listed because they had done well, and "
-        "forced exits from dead shorts at bad prices, are missing or over-represented too. The size and even the "
-        "sign of the net bias cannot be told from this lake."
+        f"No series ends inside this lake: all {n_assets} assets still trade at its end ({lake_end}), so "
+        "only "
+        "survivors are present. Coins that failed and left are missing from the short leg, which understates "
+        "what "
+        "shorting them would have earned; the losses of a short that is squeezed, or cannot be closed when a "
+        "market "
+        "shuts, are missing as well, which overstates it. Neither size is known from this lake: the sign of "
+        "the net "
+        "bias is open."
     )

@@ -147,9 +147,7 @@ def _tracking(
     valid = np.isfinite(ret) & np.isfinite(reference)
     y, x = np.where(valid, ret, 0.0), np.where(valid, reference, 0.0)
     parts = np.stack([valid.astype(np.float64), x, y, x * y, x * x, (y - x) ** 2], axis=-1)
-    count, sum_x, sum_y, sum_xy, sum_xx, sum_dd = np.moveaxis(
-        window_sum(parts, window, first_day)[window - 1 :], -1, 0
-    )
+    count, sum_x, sum_y, sum_xy, sum_xx, sum_dd = np.moveaxis(window_sum(parts, window, first_day)[window - 1 :], -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.where(count >= min_obs, np.sqrt(sum_dd / count), np.nan)
         scatter = sum_xx - sum_x * sum_x / count

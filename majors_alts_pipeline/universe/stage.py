@@ -20,9 +20,7 @@ class MissingMajorError(ValueError):
     """A major has no price of its own on a day on which other assets have one."""
 
 
-def compute(
-    inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings
-) -> dict[str, pl.DataFrame]:
+def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
     """Universe of each day of `window` (contract `tables.UNIVERSE`).
 
     A row says what was known at the close of its day. Shortable is true where the asset has funding that day,
@@ -69,9 +67,7 @@ def compute(
 def _role(settings: Settings) -> pl.Expr:
     is_major = pl.col("asset_id").is_in(list(settings.lake.majors))
     is_alt = pl.col("reason") == OK
-    return (
-        pl.when(is_major).then(pl.lit("major")).when(is_alt).then(pl.lit("alt")).otherwise(pl.lit("excluded"))
-    )
+    return pl.when(is_major).then(pl.lit("major")).when(is_alt).then(pl.lit("alt")).otherwise(pl.lit("excluded"))
 
 
 def _require_majors(today: pl.DataFrame, settings: Settings) -> None:

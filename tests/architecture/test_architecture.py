@@ -12,10 +12,11 @@ import majors_alts_pipeline
 
 PACKAGE = Path(majors_alts_pipeline.__file__).parent
 ROOT = PACKAGE.parent
-# A room may import those before it; `backtest.spread` and `numerics` are shared by no later room's internals.
+# A room may import those before it.
 ORDER = [
     "calendar", "tables", "numerics", "config", "lake", "universe", "features", "betas", "basket", "regime",
-    "backtest", "evaluation", "report", "stages", "chain", "proofs", "orchestration", "access", "definitions", "main_job", "cli",
+    "backtest", "evaluation", "report", "stages", "chain", "proofs", "orchestration", "access", "definitions",
+    "main_job", "cli",
 ]  # fmt: skip
 DAGSTER_ROOMS = {"orchestration", "definitions", "main_job"}
 
@@ -50,7 +51,8 @@ def test_arrows_point_one_way(path: Path) -> None:
     later = {
         name
         for name in imported_modules(path)
-        if name.startswith("majors_alts_pipeline.") and (part := name.split(".")[1]) in ORDER
+        if name.startswith("majors_alts_pipeline.")
+        and (part := name.split(".")[1]) in ORDER
         and ORDER.index(part) > own
     }
     assert later == set()

@@ -82,9 +82,7 @@ def test_attribution_per_asset_sums_to_the_account(frames, config):
     for part in PARTS:
         gap = joined.select(((pl.col(part) - pl.col(f"{part}_sum")).abs() / pl.col("nav")).max()).item()
         assert gap <= 1e-10, part
-    gap = joined.select(
-        ((pl.col("cash") + pl.col("value_usd") - pl.col("nav")).abs() / pl.col("nav")).max()
-    ).item()
+    gap = joined.select(((pl.col("cash") + pl.col("value_usd") - pl.col("nav")).abs() / pl.col("nav")).max()).item()
     assert gap <= 1e-10
     assert joined["cost_exit_haircut"].sum() > 0, "the generated death must be paid for"
 
@@ -92,9 +90,7 @@ def test_attribution_per_asset_sums_to_the_account(frames, config):
 def test_nav_chains_through_net_returns(result):
     for name in result["backtest"]["account"].unique():
         rows = account(result, name)
-        np.testing.assert_allclose(
-            1e6 * np.cumprod(1 + rows["ret_net"].to_numpy()), rows["nav"].to_numpy(), rtol=1e-12
-        )
+        np.testing.assert_allclose(1e6 * np.cumprod(1 + rows["ret_net"].to_numpy()), rows["nav"].to_numpy(), rtol=1e-12)
 
 
 def test_a_constant_regime_holds_its_book_between_rebalances(frames):
@@ -165,9 +161,7 @@ def test_positions_follow_the_label_decided_two_closes_ago():
 
 
 def test_baselines_hold_what_they_say(result):
-    last = {
-        name: account(result, name).row(-1, named=True) for name in ("btc", "eth", "btc_eth", "alt_index")
-    }
+    last = {name: account(result, name).row(-1, named=True) for name in ("btc", "eth", "btc_eth", "alt_index")}
     assert last["btc"]["beta_btc"] == pytest.approx(1.0, abs=0.01)
     assert last["eth"]["beta_eth"] == pytest.approx(1.0, abs=0.01)
     assert last["btc_eth"]["n_positions"] == 2
@@ -180,9 +174,7 @@ def test_baselines_hold_what_they_say(result):
 
 def test_exposures_are_those_of_the_accounts(result):
     rows = account(result, "always_on").filter(pl.col("n_positions") > 0)
-    np.testing.assert_allclose(
-        rows["gross_exposure"] * rows["nav"], rows["long_usd"] - rows["short_usd"], rtol=1e-12
-    )
+    np.testing.assert_allclose(rows["gross_exposure"] * rows["nav"], rows["long_usd"] - rows["short_usd"], rtol=1e-12)
     np.testing.assert_allclose(rows["turnover"], rows["turnover_major"] + rows["turnover_alt"], rtol=1e-12)
     assert rows["exposure_multiplier"].n_unique() > 10
 
@@ -221,9 +213,7 @@ def test_two_adjoining_folds_lose_no_day_and_pay_the_seam():
     # The old fold's book earns through the day the new fold's first decision is executed ...
     last = days.index(day(61))
     held = ["pnl_price", "pnl_funding", "long_usd"]
-    assert_frame_equal(
-        timed.slice(0, last).select(held), always.slice(0, last).select(held), check_exact=True
-    )
+    assert_frame_equal(timed.slice(0, last).select(held), always.slice(0, last).select(held), check_exact=True)
     assert timed["pnl_price"][last] == always["pnl_price"][last] != 0
     # ... and is sold there at full cost; nothing is earned or paid for free afterwards.
     sold = timed.row(last, named=True)

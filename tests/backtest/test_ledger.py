@@ -30,9 +30,7 @@ def market(price, tradable=None, **over) -> Market:
 
 
 def plan(weights, days, rebalance=(), **over) -> Plan:
-    weights = np.ascontiguousarray(
-        np.broadcast_to(np.asarray(weights, dtype=float), (days, np.shape(weights)[-1]))
-    )
+    weights = np.ascontiguousarray(np.broadcast_to(np.asarray(weights, dtype=float), (days, np.shape(weights)[-1])))
     marks = np.zeros(days, dtype=bool)
     marks[list(rebalance)] = True
     every = np.ones(days, dtype=bool)
@@ -97,9 +95,7 @@ def test_a_stop_cannot_improve_the_bar_that_triggered_it(lag, side, rule):
     np.testing.assert_array_equal(stopped.flow("nav")[:filled], without.flow("nav")[:filled])
     # Filled at the close of that day: the day's loss is taken in full, and the fill is paid for.
     assert stopped.flow("nav")[filled] < without.flow("nav")[filled]
-    assert stopped.flow("cost_fees")[filled] == pytest.approx(
-        0.001 * 8 * price[filled] * 100 / price[lag], rel=1e-12
-    )
+    assert stopped.flow("cost_fees")[filled] == pytest.approx(0.001 * 8 * price[filled] * 100 / price[lag], rel=1e-12)
     assert (stopped.flow("nav")[filled + 1 :] == stopped.flow("nav")[filled]).all()
     assert stopped.detail("order_usd")[decided, 0] * side < 0
 
@@ -119,9 +115,7 @@ def test_a_stop_waits_for_a_price_and_a_pending_decision_does_not_reopen_it():
     out = books(market(price, tradable), p)
     assert np.nonzero(out.flow("n_stopped"))[0].tolist() == [5]
     assert out.detail("units")[5, 0] == 0.0
-    assert out.detail("units")[6, 0] == 0.0, (
-        "the decision of the fill day itself must not reopen the position"
-    )
+    assert out.detail("units")[6, 0] == 0.0, "the decision of the fill day itself must not reopen the position"
     assert ledger.REASONS[int(out.detail("reason")[5, 0])] == "stop_fixed"
 
 
@@ -321,9 +315,7 @@ def test_identity_and_attribution_hold_whatever_happens(history, stops):
         assert (np.abs(out.detail(name).sum(axis=1) - out.flow(name)) / scale).max() <= 1e-10
     traded = out.flow("traded_major") + out.flow("traded_alt")
     assert (np.abs(np.abs(out.detail("traded_usd")).sum(axis=1) - traded) / scale).max() <= 1e-10
-    assert not (out.detail("traded_usd")[~m.tradable & ~np.isnan(m.price)] != 0).any(), (
-        "traded without a price"
-    )
+    assert not (out.detail("traded_usd")[~m.tradable & ~np.isnan(m.price)] != 0).any(), "traded without a price"
 
 
 def slow_ledger(m: Market, p: Plan, capital: float) -> np.ndarray:
@@ -409,9 +401,7 @@ def test_cutting_the_days_or_adding_a_later_name_changes_no_bit_before(history, 
     cut = data.draw(st.integers(1, days))
     arrays = ("price", "tradable", "funding", "any_funding", "half_spread", "impact_unit", "adv")
     shorter = replace(m, **{name: np.ascontiguousarray(getattr(m, name)[:cut]) for name in arrays})
-    p_cut = replace(
-        p, **{name: getattr(p, name)[:cut] for name in ("weights", "exposure", "rebalance", "decidable")}
-    )
+    p_cut = replace(p, **{name: getattr(p, name)[:cut] for name in ("weights", "exposure", "rebalance", "decidable")})
     # And a name that is wanted only after the cut, put before all the others.
     wider = replace(
         m,
@@ -442,6 +432,4 @@ def test_nav_equals_vectorbt():
         group_by=True,
         cash_sharing=True, call_seq="auto", init_cash=1e6, fees=0.0005, freq="1D",
     )  # fmt: skip
-    np.testing.assert_allclose(
-        simulate_account(prices, targets, fees=0.0005), theirs.value().to_numpy(), rtol=1e-9
-    )
+    np.testing.assert_allclose(simulate_account(prices, targets, fees=0.0005), theirs.value().to_numpy(), rtol=1e-9)

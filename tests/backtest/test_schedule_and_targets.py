@@ -100,9 +100,7 @@ def test_random_regimes_switch_as_often_and_stay_on_as_long_as_the_actual_ones()
     paths = np.array([random_exposure(actual, k, 9, 19_000, 0) for k in range(60)]) > 0
     burnt = paths[:, 500:]
     assert burnt.mean() == pytest.approx((actual[500:] > 0).mean(), abs=0.05)
-    assert np.abs(np.diff(burnt.astype(int))).mean() == pytest.approx(
-        np.abs(np.diff(actual[500:])).mean(), rel=0.1
-    )
+    assert np.abs(np.diff(burnt.astype(int))).mean() == pytest.approx(np.abs(np.diff(actual[500:])).mean(), rel=0.1)
     correlations = [np.corrcoef(path, actual[500:])[0, 1] for path in burnt]
     assert abs(np.mean(correlations)) < 0.05
     assert len({path.tobytes() for path in paths}) == 60

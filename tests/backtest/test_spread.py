@@ -28,9 +28,7 @@ def bars(days, assets, spread=0.005, vol=0.03, seed=0, trades=120):
     side = rng.choice([-1.0, 1.0], size=steps.shape)
     price = np.exp(np.cumsum(steps, axis=1)) * (1 + side * spread / 2)
     price = price.reshape(assets, days, trades)
-    return tuple(
-        np.ascontiguousarray(p.T) for p in (price[..., 0], price.max(-1), price.min(-1), price[..., -1])
-    )
+    return tuple(np.ascontiguousarray(p.T) for p in (price[..., 0], price.max(-1), price.min(-1), price[..., -1]))
 
 
 def naive_s2(ohlc, j, t, window):
@@ -64,9 +62,7 @@ def test_equals_the_authors_package(window):
     ohlc = bars(100, 4, seed=1)
     got = rolling_edge(*ohlc, window, window, FIRST_DAY)
     for j in range(4):
-        frame = pd.DataFrame(
-            dict(zip(("open", "high", "low", "close"), (p[:, j] for p in ohlc), strict=True))
-        )
+        frame = pd.DataFrame(dict(zip(("open", "high", "low", "close"), (p[:, j] for p in ohlc), strict=True)))
         theirs = bidask.edge_rolling(frame, window, sign=True).to_numpy()
         np.testing.assert_allclose(got.signed[:, j], theirs, rtol=0, atol=1e-12)
         for t in (window - 1, 77, 99):
@@ -95,10 +91,7 @@ def test_the_standard_error_is_honest():
 
 
 def test_no_spread_is_no_spread_on_average():
-    s2, se = (
-        rolling_edge(*bars(60, 200, spread=0.0, seed=5), 60, 30, FIRST_DAY).__dict__[k][-1]
-        for k in ("s2", "se")
-    )
+    s2, se = (rolling_edge(*bars(60, 200, spread=0.0, seed=5), 60, 30, FIRST_DAY).__dict__[k][-1] for k in ("s2", "se"))
     assert abs(s2.mean()) < 4 * np.sqrt((se**2).sum()) / len(se)
 
 
@@ -144,10 +137,7 @@ def test_shrunk_by_its_own_standard_error_towards_the_default():
     weight = prior**2 / (prior**2 + edge.se[-1] ** 2)
     want = np.sqrt(np.maximum(weight * edge.s2[-1] + (1 - weight) * prior, 0))
     np.testing.assert_allclose(got.spread[-1], np.clip(want, COSTS.spread_min, COSTS.spread_max), rtol=1e-12)
-    assert (
-        np.abs(got.spread[-1] - COSTS.spread_default).max()
-        < np.abs(edge.signed[-1] - COSTS.spread_default).max()
-    )
+    assert np.abs(got.spread[-1] - COSTS.spread_default).max() < np.abs(edge.signed[-1] - COSTS.spread_default).max()
 
 
 def test_bounds_and_a_default_of_zero():
@@ -168,13 +158,9 @@ def test_real_lake_levels_are_those_of_perpetuals():
     path = SHARED / "lake" / "fact_ohlc.parquet"
     if not path.exists():
         pytest.skip("no real lake")
-    window = Window(
-        pl.Series(["2024-03-01"]).str.to_date().item(), pl.Series(["2025-09-30"]).str.to_date().item()
-    )
+    window = Window(pl.Series(["2024-03-01"]).str.to_date().item(), pl.Series(["2025-09-30"]).str.to_date().item())
     dense = Dense.of(pl.read_parquet(path).with_columns(pl.col("date").cast(pl.Date)), window)
-    got = spreads(
-        *(dense.floats(k) for k in ("open", "high", "low", "close")), COSTS, day_number(window.start)
-    )
+    got = spreads(*(dense.floats(k) for k in ("open", "high", "low", "close")), COSTS, day_number(window.start))
     level = [np.median(s[ok]) * 1e4 for s, ok in zip(got.spread, got.estimated, strict=True) if ok.any()]
     assert 5 < np.median(level) < 15
     btc = got.spread[got.estimated[:, dense.assets.index("BTC")], dense.assets.index("BTC")] * 1e4

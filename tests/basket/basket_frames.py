@@ -13,9 +13,7 @@ from majors_alts_pipeline.tables import BETAS, UNIVERSE
 MAJORS = ("BTC", "ETH")
 
 
-def make_days(
-    window: Window, n_alts: int, seed: int, adv_low: float = 5e7
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def make_days(window: Window, n_alts: int, seed: int, adv_low: float = 5e7) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Universe and betas of `n_alts` alts and the majors; persistent betas with a daily wiggle."""
     rng = np.random.default_rng(seed)
     days, T = window.days(), window.n_days
@@ -25,9 +23,7 @@ def make_days(
     vol = rng.uniform(0.01, 0.08, n_alts) * np.exp(0.1 * rng.standard_normal((T, n_alts)))
     adv = adv_low * np.exp(rng.uniform(0, 3, n_alts) + 0.3 * rng.standard_normal((T, n_alts)))
     eligible = rng.random((T, n_alts)) < 0.95
-    index = pl.DataFrame(
-        {"date": np.repeat(np.array(days, dtype="datetime64[D]"), n_alts), "asset_id": names * T}
-    )
+    index = pl.DataFrame({"date": np.repeat(np.array(days, dtype="datetime64[D]"), n_alts), "asset_id": names * T})
     beta_frame = index.with_columns(
         pl.Series("beta_btc", betas[..., 0].ravel()),
         pl.Series("beta_eth", betas[..., 1].ravel()),

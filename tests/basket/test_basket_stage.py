@@ -36,11 +36,7 @@ def run(
 @pytest.fixture(scope="module")
 def days() -> tuple[pl.DataFrame, pl.DataFrame]:
     universe, betas = make_days(WINDOW, 40, 5, adv_low=2e7)
-    gone = (
-        (pl.col("date") == START + timedelta(days=30))
-        & (pl.col("asset_id") > "A005")
-        & (pl.col("role") == "alt")
-    )
+    gone = (pl.col("date") == START + timedelta(days=30)) & (pl.col("asset_id") > "A005") & (pl.col("role") == "alt")
     return universe.with_columns(pl.col("eligible") & ~gone), betas
 
 
@@ -50,9 +46,7 @@ def test_each_day_alone_equals_the_range(days: tuple[pl.DataFrame, pl.DataFrame]
     whole = run(*days, settings=settings)
     assert set(whole["status"]) >= {"optimal", "flat"}
     for day in WINDOW.days()[1:]:
-        eve = whole.filter(pl.col("date") == day - timedelta(days=1)).sample(
-            fraction=1.0, shuffle=True, seed=1
-        )
+        eve = whole.filter(pl.col("date") == day - timedelta(days=1)).sample(fraction=1.0, shuffle=True, seed=1)
         alone = run(*days, window=Window(day, day), settings=settings, stored=eve)
         assert_frame_equal(alone, whole.filter(pl.col("date") == day), check_exact=True)
 

@@ -52,9 +52,7 @@ def make_inputs(seed=0, n_alts=14, betas=None):
             "price_age_days": age[rows, cols],
         }
     )
-    role = pl.col("asset_id").replace_strict(
-        {"BTC": "major", "ETH": "major", "WBTC": "excluded"}, default="alt"
-    )
+    role = pl.col("asset_id").replace_strict({"BTC": "major", "ETH": "major", "WBTC": "excluded"}, default="alt")
     return {"panel": panel, "universe": panel.select("date", "asset_id", role.alias("role"))}
 
 
@@ -151,9 +149,7 @@ def test_alts_are_shrunk_and_only_they():
 
 
 def test_rows_only_with_enough_observations_and_a_panel_row():
-    counts = WHOLE.group_by("asset_id").agg(
-        pl.col("date").min().alias("first"), pl.col("date").max().alias("last")
-    )
+    counts = WHOLE.group_by("asset_id").agg(pl.col("date").min().alias("first"), pl.col("date").max().alias("last"))
     found = {asset: (first, last) for asset, first, last in counts.iter_rows()}
     assert found["ALT02"] == (day(70 + 14), day(DAYS - 1))
     assert found["ALT03"][1] == day(99)

@@ -95,9 +95,7 @@ def test_without_penalty_and_winsorisation_it_is_least_squares():
     for j in range(4):
         theirs = RollingOLS(y[:, j], design, window=60).fit()
         for k, factor in enumerate(("btc", "eth"), start=1):
-            np.testing.assert_allclose(
-                got[f"beta_{factor}"][59:, j], theirs.params[59:, k], rtol=0, atol=1e-9
-            )
+            np.testing.assert_allclose(got[f"beta_{factor}"][59:, j], theirs.params[59:, k], rtol=0, atol=1e-9)
             np.testing.assert_allclose(got[f"se_{factor}"][59:, j], theirs.bse[59:, k], rtol=0, atol=1e-9)
         np.testing.assert_allclose(got["r2"][59:, j], theirs.rsquared[59:], rtol=0, atol=1e-9)
     last = OLS(y[-60:, 0], design[-60:]).fit()
@@ -182,9 +180,7 @@ def test_betas_are_unbiased_and_errors_are_honest():
     for seed in range(25):
         y, x, betas = market(180, 200, seed=seed)
         for ridge, squares in spread.items():
-            got = rolling_ridge(
-                y, x, window=60, min_obs=30, ridge=ridge, winsor_probability=0.99, first_day=0
-            )
+            got = rolling_ridge(y, x, window=60, min_obs=30, ridge=ridge, winsor_probability=0.99, first_day=0)
             error = np.stack([got["beta_btc"][-1] - betas[:, 0], got["beta_eth"][-1] - betas[:, 1]])
             squares.append((error**2).mean())
         mean_error.append(error.mean(1))

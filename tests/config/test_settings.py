@@ -42,7 +42,7 @@ def test_impossible_settings_name_the_key(tmp_path: Path, text: str, words: str)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_settings(tmp_path / "nowhere.yaml")
 
 

@@ -45,7 +45,5 @@ def accounts(n_days: int = 500, seed: int = 0, first_trade: int = 10) -> tuple[p
             "beta_btc": np.where(on, 0.01, 0.0), "beta_eth": np.where(on, -0.02, 0.0),
             "regime_traded": labels,
         }))  # fmt: skip
-    panel = pl.DataFrame(
-        {"date": dates * 2, "asset_id": ["BTC"] * n_days + ["ETH"] * n_days, "ret": np.r_[btc, eth]}
-    )
+    panel = pl.DataFrame({"date": dates * 2, "asset_id": ["BTC"] * n_days + ["ETH"] * n_days, "ret": np.r_[btc, eth]})
     return pl.concat(frames), panel

@@ -51,9 +51,7 @@ def test_collinear_regressors_are_refused():
 def test_bootstrap_interval_is_about_two_standard_errors_wide_for_iid_returns():
     returns = np.random.default_rng(0).normal(0.001, 0.02, 1000)
     low, high = bootstrap_interval(returns, sharpe_ratio, 1000, 0.95, 1)
-    assert (high - low) / (2 * 1.96) == pytest.approx(
-        sharpe_standard_error(sharpe_ratio(returns), 1000), rel=0.15
-    )
+    assert (high - low) / (2 * 1.96) == pytest.approx(sharpe_standard_error(sharpe_ratio(returns), 1000), rel=0.15)
     assert bootstrap_interval(returns, sharpe_ratio, 1000, 0.95, 1) == (low, high)
     assert np.isnan(bootstrap_interval(returns[:59], sharpe_ratio, 1000, 0.95, 1)).all()
     assert np.isnan(bootstrap_interval(np.zeros(100), sharpe_ratio, 1000, 0.95, 1)).all()

@@ -78,9 +78,7 @@ def test_daily_kpis_alone_in_a_range_and_from_a_cut_agree_to_the_last_bit(data):
     full = stage.compute({"backtest": backtest}, window(backtest), settings())["kpis"]
     for k in (0, 9, 10, 11, 40, 499):
         day = START + timedelta(days=k)
-        alone = stage.compute(
-            {"backtest": backtest.filter(pl.col("date") <= day)}, Window(day, day), settings()
-        )
+        alone = stage.compute({"backtest": backtest.filter(pl.col("date") <= day)}, Window(day, day), settings())
         assert_frame_equal(alone["kpis"], full.filter(pl.col("date") == day), check_exact=True)
 
 
@@ -88,9 +86,7 @@ def test_nothing_is_measured_before_the_first_trade_or_from_too_few_days(data):
     table = stage.compute({"backtest": data[0]}, window(data[0]), settings())["kpis"]
     early = table.filter(pl.col("date") < START + timedelta(days=FIRST))
     assert (early["n_days"] == 0).all()
-    assert (
-        early.select(pl.col("cagr", "sharpe", "volatility", "hit_rate").is_null().all()).row(0) == (True,) * 4
-    )
+    assert early.select(pl.col("cagr", "sharpe", "volatility", "hit_rate").is_null().all()).row(0) == (True,) * 4
     cagr = table.filter(pl.col("account") == "always_on").sort("date")["cagr"]
     assert cagr.is_null().to_list().index(False) == FIRST + 29
 
@@ -128,9 +124,7 @@ def test_neutrality_compares_what_was_meant_with_what_came(data):
 def test_slices_lose_no_day_and_compound_to_the_whole(data, overall, table):
     backtest, panel = data
     dates = sorted(backtest["date"].unique())
-    regime = pl.DataFrame(
-        {"date": [dates[0] - timedelta(days=k) for k in (2, 1)] + dates, "method": "composite"}
-    )
+    regime = pl.DataFrame({"date": [dates[0] - timedelta(days=k) for k in (2, 1)] + dates, "method": "composite"})
     regime = regime.with_columns(model_asof=pl.col("date").dt.truncate("1mo"))
     extra = (regime,) if table == "by_fold" else ()
     slices = getattr(kpis, table)(backtest, panel, *extra, settings(bootstrap_reps=100))

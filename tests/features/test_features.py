@@ -27,9 +27,7 @@ RULES = {
     "min_age_days": 1, "adv_window_days": 7, "adv_min_obs": 4, "detector_window_days": 12,
     "detector_min_obs": 6, "min_adv_usd": 1e7, "min_marketcap_usd": 1e8, "tracks_references": 3,
 }  # fmt: skip
-SHORT = load_settings(
-    overrides={"universe": RULES, "features": {"z_window_days": 20, "z_min_obs": 8, "min_assets": 3}}
-)
+SHORT = load_settings(overrides={"universe": RULES, "features": {"z_window_days": 20, "z_min_obs": 8, "min_assets": 3}})
 LOOKBACK = stages_in_order()["features"].inputs[0]
 DAYS = 120
 
@@ -42,9 +40,7 @@ def universe_of(panel: pl.DataFrame, config: Settings = SHORT) -> pl.DataFrame:
     return compute_universe({"panel": panel}, whole(panel), config)["universe"]
 
 
-def run(
-    panel: pl.DataFrame, universe: pl.DataFrame, window: Window, config: Settings = SHORT
-) -> pl.DataFrame:
+def run(panel: pl.DataFrame, universe: pl.DataFrame, window: Window, config: Settings = SHORT) -> pl.DataFrame:
     loaded = window.back(LOOKBACK.days(config))
     inputs = {"panel": loaded.keep(panel), "universe": loaded.keep(universe)}
     return compute(inputs, window, config)["features"]
@@ -58,9 +54,7 @@ def market() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
 
 
 @hyp(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 10**6), days=st.integers(2, 90), first=st.integers(0, 89), length=st.integers(1, 30)
-)
+@given(seed=st.integers(0, 10**6), days=st.integers(2, 90), first=st.integers(0, 89), length=st.integers(1, 30))
 def test_partition_equals_range_equals_cut_lake(seed, days, first, length):
     panel, _ = random_market(seed, days, 10, missing=0.15)
     universe = universe_of(panel)
@@ -76,13 +70,9 @@ def test_assets_that_appear_later_change_nothing_before(market):
     panel, _, full = market
     cut = START + timedelta(days=50)
     late = panel.filter((pl.col("date") > cut) & (pl.col("asset_id") != "BTC"))
-    more = pl.concat(
-        [panel, *(late.with_columns(asset_id=pl.lit(p) + pl.col("asset_id")) for p in ("0", "B", "ZZ"))]
-    )
+    more = pl.concat([panel, *(late.with_columns(asset_id=pl.lit(p) + pl.col("asset_id")) for p in ("0", "B", "ZZ"))])
     grown = run(more, universe_of(more), whole(panel))
-    assert_frame_equal(
-        grown.filter(pl.col("date") <= cut), full.filter(pl.col("date") <= cut), check_exact=True
-    )
+    assert_frame_equal(grown.filter(pl.col("date") <= cut), full.filter(pl.col("date") <= cut), check_exact=True)
 
 
 class Slow:

@@ -60,9 +60,7 @@ def test_a_day_alone_equals_the_backfill(name, before_end, request):
     assert_frame_equal(alone, one.keep(universe), check_exact=True)
     look_back = one.back(STAGES["features"].inputs[0].days(SETTINGS))
     inputs = {"panel": look_back.keep(panel), "universe": look_back.keep(universe)}
-    assert_frame_equal(
-        compute_features(inputs, one, SETTINGS)["features"], one.keep(features), check_exact=True
-    )
+    assert_frame_equal(compute_features(inputs, one, SETTINGS)["features"], one.keep(features), check_exact=True)
 
 
 def test_lake_universe_is_sane(lake):

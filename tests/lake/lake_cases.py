@@ -25,9 +25,7 @@ def settings_with(**sections):
     return load_settings(overrides=sections)
 
 
-def small_tables(
-    days: int = 40, assets: tuple[str, ...] = ("BTC", "ETH", "SOL", "DOGE", "XRP", "ADA"), seed: int = 1
-):
+def small_tables(days: int = 40, assets: tuple[str, ...] = ("BTC", "ETH", "SOL", "DOGE", "XRP", "ADA"), seed: int = 1):
     """A clean lake with every table; market caps every tenth day, daily sums from day 20 on."""
     rng = np.random.default_rng(seed)
     cells = [(asset, day(k)) for asset in assets for k in range(days)]
@@ -52,12 +50,8 @@ def small_tables(
                 "source": "test",
             }
         ),
-        "fact_volume": pl.DataFrame(
-            {**key, "volume": 1e7 * rng.uniform(0.5, 2, len(cells)), "source": "test"}
-        ),
-        "fact_marketcap": pl.DataFrame({**key, "marketcap": close * 1e6, "source": "test"}).filter(
-            number % 10 == 0
-        ),
+        "fact_volume": pl.DataFrame({**key, "volume": 1e7 * rng.uniform(0.5, 2, len(cells)), "source": "test"}),
+        "fact_marketcap": pl.DataFrame({**key, "marketcap": close * 1e6, "source": "test"}).filter(number % 10 == 0),
         "fact_funding": pl.DataFrame({**key, "funding_rate": prints, "exchange": "X"}),
         "fact_funding_daily_sum": pl.DataFrame(
             {
@@ -92,8 +86,7 @@ def write(tables, folder: Path) -> Path:
 def changed(tables, name: str, where: pl.Expr, **values):
     """`tables` with columns of the rows `where` of one table replaced."""
     edits = [
-        pl.when(where).then(pl.lit(value)).otherwise(pl.col(column)).alias(column)
-        for column, value in values.items()
+        pl.when(where).then(pl.lit(value)).otherwise(pl.col(column)).alias(column) for column, value in values.items()
     ]
     return {**tables, name: tables[name].with_columns(edits)}
 

@@ -175,9 +175,7 @@ def test_a_rename_is_suspected():
         .otherwise("close")
     )
     found = [
-        item
-        for item in findings({"fact_price": renamed})
-        if item.check == "redenomination" and "SOL2" in item.message
+        item for item in findings({"fact_price": renamed}) if item.check == "redenomination" and "SOL2" in item.message
     ]
     assert [(item.asset_id, item.date) for item in found][:1] == [("SOL", day(41))]
 

@@ -34,9 +34,7 @@ def message(function, *arguments) -> str:
 
 def hive(tables, folder):
     for name, frame in tables.items():
-        for number, (value, part) in enumerate(
-            frame.group_by("date") if "date" in frame.columns else [(None, frame)]
-        ):
+        for number, (value, part) in enumerate(frame.group_by("date") if "date" in frame.columns else [(None, frame)]):
             place = folder / name / (f"date={value[0]}" if value else "")
             place.mkdir(parents=True, exist_ok=True)
             part.drop("date", strict=False).write_parquet(place / f"part-{number}.parquet")
@@ -88,9 +86,7 @@ def test_urls_go_through_fsspec(tmp_path):
     try:
         lake = open_lake("memory://some/lake", SETTINGS.lake)
         assert (
-            lake.fingerprint()
-            == open_lake(f"file://{folder}", SETTINGS.lake).fingerprint()
-            == memory().fingerprint()
+            lake.fingerprint() == open_lake(f"file://{folder}", SETTINGS.lake).fingerprint() == memory().fingerprint()
         )
         assert len(lake.identity()) == len(TABLES)
     finally:
@@ -108,9 +104,7 @@ def test_simulated_marker(tmp_path):
 def test_names_can_be_mapped(tmp_path):
     tables = {**TABLES, "prices": TABLES["fact_price"].rename({"close": "px"})}
     del tables["fact_price"]
-    settings = settings_with(
-        lake={"tables": {"fact_price": "prices"}, "columns": {"fact_price": {"close": "px"}}}
-    ).lake
+    settings = settings_with(lake={"tables": {"fact_price": "prices"}, "columns": {"fact_price": {"close": "px"}}}).lake
     lake = open_lake(write(tables, tmp_path / "lake"), settings)
     assert lake.fingerprint() == memory().fingerprint()
     wrong = settings_with(lake={"columns": {"fact_price": {"price": "px"}}}).lake
@@ -137,10 +131,7 @@ BAD_TABLES = {
     "strings in numbers": (
         {
             "fact_volume": lambda f: f.with_columns(
-                pl.when(at("SOL", 3))
-                .then(pl.lit("n/a"))
-                .otherwise(pl.col("volume").cast(pl.String))
-                .alias("volume")
+                pl.when(at("SOL", 3)).then(pl.lit("n/a")).otherwise(pl.col("volume").cast(pl.String)).alias("volume")
             )
         },
         ["fact_volume.volume", "number", "'n/a'", "SOL", "2025-01-04"],
@@ -173,9 +164,7 @@ BAD_TABLES = {
 def test_bad_tables_are_named(case, stored, tmp_path):
     edits, words = BAD_TABLES[case]
     tables = {
-        name: edits[name](frame) if edits.get(name) else frame
-        for name, frame in TABLES.items()
-        if edits.get(name, 1)
+        name: edits[name](frame) if edits.get(name) else frame for name, frame in TABLES.items() if edits.get(name, 1)
     }
     text = (
         message(open_lake, write(tables, tmp_path), SETTINGS.lake)
@@ -341,9 +330,7 @@ def test_a_contract_counts_from_its_onboard_date():
 
 
 def test_bad_metadata_is_named():
-    tables = changed(
-        TABLES, "dim_instrument", pl.col("asset_id") == "SOL", metadata_json='{"onboard_date": "soon"}'
-    )
+    tables = changed(TABLES, "dim_instrument", pl.col("asset_id") == "SOL", metadata_json='{"onboard_date": "soon"}')
     text = message(memory(tables).first_day)
     assert "dim_instrument.metadata_json" in text
     assert "x_SOLUSDT" in text
@@ -352,9 +339,7 @@ def test_bad_metadata_is_named():
 def test_specs_without_dimensions():
     specs = Specs.of(None, None)
     assert specs.onboard_dates().is_empty()
-    assert (
-        memory({"fact_price": TABLES["fact_price"]}).frame("fact_price").height == TABLES["fact_price"].height
-    )
+    assert memory({"fact_price": TABLES["fact_price"]}).frame("fact_price").height == TABLES["fact_price"].height
 
 
 # fingerprints --------------------------------------------------------------------------------------------------
@@ -424,18 +409,14 @@ def test_dimension_rows_count_from_the_day_they_matter():
     longer = {**TABLES, "dim_asset": pl.concat([TABLES["dim_asset"], extra])}
     assert memory(longer).fingerprint() == memory().fingerprint()
     flagged = changed(TABLES, "dim_asset", pl.col("asset_id") == "SOL", is_stable=True)
-    assert (
-        memory(flagged).day_fingerprints()["fingerprint"][0] != memory().day_fingerprints()["fingerprint"][0]
-    )
+    assert memory(flagged).day_fingerprints()["fingerprint"][0] != memory().day_fingerprints()["fingerprint"][0]
     onboard = changed(
         TABLES, "dim_instrument", pl.col("asset_id") == "SOL", metadata_json='{"onboard_date": "2025-01-11"}'
     )
     later = changed(
         TABLES, "dim_instrument", pl.col("asset_id") == "SOL", metadata_json='{"onboard_date": "2025-01-21"}'
     )
-    same = (
-        memory(onboard).day_fingerprints()["fingerprint"] == memory(later).day_fingerprints()["fingerprint"]
-    )
+    same = memory(onboard).day_fingerprints()["fingerprint"] == memory(later).day_fingerprints()["fingerprint"]
     assert same.to_list() == [k < 10 for k in range(40)]
 
 

@@ -55,9 +55,7 @@ def test_contract_and_plain_values():
 
 
 def test_prices_are_carried_and_never_invent_returns():
-    tables = without(
-        TABLES, "fact_price", (pl.col("asset_id") == "SOL") & pl.col("date").is_between(day(10), day(15))
-    )
+    tables = without(TABLES, "fact_price", (pl.col("asset_id") == "SOL") & pl.col("date").is_between(day(10), day(15)))
     got = panel(tables)
     last = cell(got, "SOL", 9)["close"]
     ages = [cell(got, "SOL", k) for k in range(9, 17)]

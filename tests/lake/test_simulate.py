@@ -41,17 +41,13 @@ TABLES = {
 
 
 def clean_ids(lake: SimulatedLake, table: str) -> pl.DataFrame:
-    known = lake.truth.assets.select(
-        pl.col("lake_id").alias("asset_id"), pl.col("asset_id").alias("clean"), "kind"
-    )
+    known = lake.truth.assets.select(pl.col("lake_id").alias("asset_id"), pl.col("asset_id").alias("clean"), "kind")
     return lake.tables[table].join(known, on="asset_id", how="left", maintain_order="left")
 
 
 def price_returns(lake: SimulatedLake) -> pl.DataFrame:
     prices = clean_ids(lake, "fact_price").sort("clean", "date")
-    return prices.with_columns(ret=pl.col("close") / pl.col("close").shift(1).over("clean") - 1).drop_nulls(
-        "ret"
-    )
+    return prices.with_columns(ret=pl.col("close") / pl.col("close").shift(1).over("clean") - 1).drop_nulls("ret")
 
 
 def majors_minus_alts(lake: SimulatedLake) -> pl.DataFrame:
@@ -87,10 +83,7 @@ def default_lake() -> SimulatedLake:
 
 
 def pooled_edges(effect: float, seeds: range, **spec: float) -> pl.DataFrame:
-    lakes = (
-        simulate(SimulationSpec(n_alts=30, n_days=400, seed=seed, regime_effect=effect, **spec))
-        for seed in seeds
-    )
+    lakes = (simulate(SimulationSpec(n_alts=30, n_days=400, seed=seed, regime_effect=effect, **spec)) for seed in seeds)
     return pl.concat(majors_minus_alts(lake) for lake in lakes)
 
 
@@ -141,8 +134,7 @@ def test_planted_effect_is_recovered_with_its_sign_in_each_state(effect: float) 
 
 def test_hidden_states_persist_and_occur_equally_often() -> None:
     regimes = pl.concat(
-        simulate(SimulationSpec(n_alts=0, n_days=5000, seed=seed)).truth.regimes["regime"]
-        for seed in range(6)
+        simulate(SimulationSpec(n_alts=0, n_days=5000, seed=seed)).truth.regimes["regime"] for seed in range(6)
     )
     stays = regimes.rle().struct.field("len").to_numpy()
     assert stays.mean() == pytest.approx(30, rel=0.15)
@@ -179,15 +171,11 @@ def test_betas_are_the_population_regression_coefficients() -> None:
     errors = []
     for seed in range(12):
         lake = simulate(
-            SimulationSpec(
-                n_alts=60, n_days=1500, seed=seed, listed_at_start=1, death_rate=0, spread_median=0
-            )
+            SimulationSpec(n_alts=60, n_days=1500, seed=seed, listed_at_start=1, death_rate=0, spread_median=0)
         )
         names, matrix = wide_returns(lake)
         truth = {row[0]: row[1:3] for row in lake.truth.betas.iter_rows()}
-        factors = np.column_stack(
-            [np.ones(len(matrix)), matrix[:, names.index("BTC")], matrix[:, names.index("ETH")]]
-        )
+        factors = np.column_stack([np.ones(len(matrix)), matrix[:, names.index("BTC")], matrix[:, names.index("ETH")]])
         solution, *_ = np.linalg.lstsq(factors, matrix, rcond=None)
         alts = [k for k, name in enumerate(names) if name.startswith("ALT")]
         expected = np.array([truth[names[k]] for k in alts]).T
@@ -325,9 +313,7 @@ def test_facts_are_unique_finite_and_inside_each_life(default_lake: SimulatedLak
         outside = (pl.col("date") < pl.col("listed_on")) | (pl.col("date") > pl.col("died_on"))
         assert rows.filter(outside).height == 0
     price = default_lake.tables["fact_price"]
-    spans = price.group_by("asset_id").agg(
-        pl.len(), span=(pl.col("date").max() - pl.col("date").min()).dt.total_days()
-    )
+    spans = price.group_by("asset_id").agg(pl.len(), span=(pl.col("date").max() - pl.col("date").min()).dt.total_days())
     assert (spans["len"] == spans["span"] + 1).all()
 
 
@@ -343,9 +329,7 @@ def test_listings_are_staggered_and_deaths_come_in_both_kinds() -> None:
     checked = alts.join(last, left_on="lake_id", right_on="asset_id")
     assert (checked["last"] == checked["died_on"].fill_null(end)).all()
     collapsed = alts.filter(pl.col("death") == "collapse")
-    prices = lake.tables["fact_price"].join(
-        collapsed.select(asset_id="lake_id", died="died_on"), on="asset_id"
-    )
+    prices = lake.tables["fact_price"].join(collapsed.select(asset_id="lake_id", died="died_on"), on="asset_id")
     week = prices.filter(pl.col("date") >= pl.col("died") - pl.duration(days=6)).sort("asset_id", "date")
     left = week.group_by("asset_id").agg(left=pl.col("close").last() / pl.col("close").first())["left"]
     assert left.len() > 8
@@ -378,18 +362,13 @@ def test_edge_estimator_finds_the_spread_of_the_truth() -> None:
     from bidask import edge
 
     lake = simulate(
-        SimulationSpec(
-            n_alts=8, n_days=3000, listed_at_start=1, death_rate=0, spread_median=0.03, spread_dispersion=0
-        )
+        SimulationSpec(n_alts=8, n_days=3000, listed_at_start=1, death_rate=0, spread_median=0.03, spread_dispersion=0)
     )
     bars = lake.tables["fact_ohlc"]
     spread = dict(lake.truth.assets.select("lake_id", "spread").iter_rows())
     found = {
         name: edge(
-            *(
-                bars.filter(pl.col("asset_id") == name)[column].to_numpy()
-                for column in ("open", "high", "low", "close")
-            )
+            *(bars.filter(pl.col("asset_id") == name)[column].to_numpy() for column in ("open", "high", "low", "close"))
         )
         for name in spread
         if name.startswith("ALT")
@@ -419,9 +398,7 @@ def test_market_caps_are_monthly_ranked_and_of_smooth_supply() -> None:
     assert_frame_equal(caps, best, check_exact=True)
     supply = full.join(lake.tables["fact_price"], on=["asset_id", "date"]).sort("asset_id", "date")
     supply = supply.with_columns(coins=pl.col("marketcap") / pl.col("close"))
-    growth = supply.with_columns(g=pl.col("coins") / pl.col("coins").shift(1).over("asset_id"))[
-        "g"
-    ].drop_nulls()
+    growth = supply.with_columns(g=pl.col("coins") / pl.col("coins").shift(1).over("asset_id"))["g"].drop_nulls()
     assert growth.is_between(0.99, 1.03).all()
 
 
@@ -432,24 +409,16 @@ def test_daily_funding_sum_follows_from_the_prints() -> None:
     assert set(sums["n_prints"].unique()) == {3, 6, 24}
     assert sums["date"].min() == spec.start + timedelta(days=400)
     assert (
-        sums.sort("asset_id", "date")
-        .select(pl.col("n_prints").diff().over("asset_id"))
-        .to_series()
-        .drop_nulls()
-        >= 0
+        sums.sort("asset_id", "date").select(pl.col("n_prints").diff().over("asset_id")).to_series().drop_nulls() >= 0
     ).all()
-    both = (
-        lake.tables["fact_funding"]
-        .join(sums, on=["asset_id", "date"], suffix="_sum")
-        .sort("asset_id", "date")
-    )
+    both = lake.tables["fact_funding"].join(sums, on=["asset_id", "date"], suffix="_sum").sort("asset_id", "date")
     n = pl.col("n_prints")
     # Independent of the simulator's closed form: add up the n prints of a straight line between two day ends.
     both = both.with_columns(end=pl.col("funding_rate") * n / 3)
     both = both.with_columns(start=pl.col("end").shift(1).over("asset_id")).drop_nulls("start")
-    steps = pl.concat(
-        both.with_columns(k=pl.lit(k)).filter(pl.col("k") <= n) for k in range(1, 25)
-    ).with_columns(one=3 / n * (pl.col("start") + pl.col("k") / n * (pl.col("end") - pl.col("start"))))
+    steps = pl.concat(both.with_columns(k=pl.lit(k)).filter(pl.col("k") <= n) for k in range(1, 25)).with_columns(
+        one=3 / n * (pl.col("start") + pl.col("k") / n * (pl.col("end") - pl.col("start")))
+    )
     added = steps.group_by("asset_id", "date").agg(pl.col("one").sum(), pl.col("funding_rate_sum").first())
     assert np.allclose(added["one"], added["funding_rate_sum"], rtol=0, atol=1e-15)
 
@@ -460,11 +429,7 @@ def test_funding_has_a_level_leans_on_momentum_and_is_capped(default_lake: Simul
     prices = clean_ids(default_lake, "fact_price").with_columns(
         momentum=pl.col("close") / pl.col("close").shift(7).over("clean") - 1
     )
-    sums = (
-        clean_ids(default_lake, "fact_funding_daily_sum")
-        .join(prices, on=["clean", "date"])
-        .drop_nulls("momentum")
-    )
+    sums = clean_ids(default_lake, "fact_funding_daily_sum").join(prices, on=["clean", "date"]).drop_nulls("momentum")
     assert np.corrcoef(sums["funding_rate"], sums["momentum"])[0, 1] > 0.3
     capped = simulate(SimulationSpec(n_alts=30, n_days=200, funding_cap=1.5e-4)).tables["fact_funding"]
     assert capped["funding_rate"].abs().max() == 1.5e-4
@@ -526,9 +491,7 @@ def clean_and_faulty() -> tuple[SimulatedLake, SimulatedLake]:
 
 def planted(lake: SimulatedLake, kind: str, table: str) -> pl.DataFrame:
     ids = lake.truth.assets.select("asset_id", "lake_id")
-    rows = lake.truth.glitches.filter((pl.col("kind") == kind) & (pl.col("table") == table)).join(
-        ids, on="asset_id"
-    )
+    rows = lake.truth.glitches.filter((pl.col("kind") == kind) & (pl.col("table") == table)).join(ids, on="asset_id")
     return rows.select(asset_id="lake_id", date="date")
 
 
@@ -557,9 +520,7 @@ def test_faulty_values_are_where_the_truth_says_and_nowhere_else(
     clean, faulty = clean_and_faulty
     where = planted(faulty, kind, table)
     assert where.height == 2
-    found = ratios(clean, faulty, table, column).filter(
-        (pl.col("ratio") - ratio).abs() < 1e-9 * max(ratio, 1)
-    )
+    found = ratios(clean, faulty, table, column).filter((pl.col("ratio") - ratio).abs() < 1e-9 * max(ratio, 1))
     assert_frame_equal(found.select(KEY).sort(KEY), where.sort(KEY))
 
 
@@ -597,9 +558,7 @@ def test_one_fault_an_asset_and_quiet_days_around_it(
 ) -> None:
     truth = clean_and_faulty[1].truth
     assert truth.glitches.group_by("asset_id").agg(pl.col("kind").n_unique())["kind"].max() == 1
-    lives = truth.glitches.join(
-        truth.assets.select("asset_id", "listed_on", "kind"), on="asset_id", suffix="_asset"
-    )
+    lives = truth.glitches.join(truth.assets.select("asset_id", "listed_on", "kind"), on="asset_id", suffix="_asset")
     assert (lives["kind_asset"] == "alt").all()
 
 
@@ -656,9 +615,7 @@ def test_a_simulated_lake_is_replaced_and_anything_else_refused(tmp_path: Path) 
         write_lake(simulate(SMALL), tmp_path / "file")
 
 
-def test_a_failure_half_way_leaves_the_old_lake_or_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_half_way_leaves_the_old_lake_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     write_lake(simulate(SMALL), old)
     before = digest(old)
@@ -678,9 +635,7 @@ def test_a_failure_half_way_leaves_the_old_lake_or_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old"]
 
 
-def test_a_failing_last_rename_puts_the_old_lake_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_last_rename_puts_the_old_lake_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "lake"
     write_lake(simulate(SMALL), target)
     before = digest(target)

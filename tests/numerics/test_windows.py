@@ -61,9 +61,7 @@ def test_any_range_gives_the_same_bits(window, first_day, start, length, seed):
 @settings(max_examples=80, deadline=None)
 def test_the_compiled_twin_gives_the_same_bits(days, window, first_day, seed):
     values = returns(days, 3, seed)
-    np.testing.assert_array_equal(
-        columnwise(values, window, first_day), window_sum(values, window, first_day)
-    )
+    np.testing.assert_array_equal(columnwise(values, window, first_day), window_sum(values, window, first_day))
 
 
 def test_a_running_sum_would_fail_the_range_test():

@@ -12,12 +12,19 @@ import pytest
 import toy_stages
 
 from majors_alts_pipeline import chain
+from majors_alts_pipeline.config import load_settings
 from majors_alts_pipeline.config.paths import Paths
 from majors_alts_pipeline.orchestration import study as study_module
 from majors_alts_pipeline.stages import Stage
 
 FIRST = date(2024, 1, 1)
 N_DAYS = 40
+# The lake's own rules are tested in tests/lake; one of them is enough here and keeps the runs short.
+FEW_CHECKS = (
+    "quality: {severity: {"
+    + ", ".join(f"{name}: 'OFF'" for name in load_settings().quality.severity if name != "duplicate_keys")
+    + "}}\n"
+)
 QUIET = {"telemetry": {"enabled": False}}
 LAST = FIRST + timedelta(days=N_DAYS - 1)
 
@@ -39,17 +46,21 @@ def batched_instance(home: Path, monkeypatch: pytest.MonkeyPatch) -> dg.DagsterI
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE", raising=False)
     storage = {
-        "module": "majors_alts_pipeline.orchestration.event_log",
-        "class": "BatchedSqliteEventLogStorage",
-        "config": {},
+        "custom": {
+            "module": "majors_alts_pipeline.orchestration.event_log",
+            "class": "BatchedSqliteStorage",
+            "config": {},
+        }
     }
-    return dg.DagsterInstance.local_temp(str(home), overrides={"event_log_storage": storage, **QUIET})
+    return dg.DagsterInstance.local_temp(str(home), overrides={"storage": storage, **QUIET})
 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
     lake = write_lake(tmp_path / "lake")
-    return Paths(lake=str(lake), config=None, artifacts=tmp_path / "artifacts", cache=tmp_path / "cache")
+    config = tmp_path / "quiet.yaml"
+    config.write_text(FEW_CHECKS)
+    return Paths(lake=str(lake), config=config, artifacts=tmp_path / "artifacts", cache=tmp_path / "cache")
 
 
 @pytest.fixture
@@ -79,7 +90,9 @@ def materialise(
     definitions = build_definitions(paths, stages=toy_chain)
     study_module.code_version()
 
-    def run(select: str, start: date, end: date | None = None, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
+    def run(
+        select: str, start: date, end: date | None = None, raise_on_error: bool = True
+    ) -> dg.ExecuteInProcessResult:
         repository = definitions.get_repository_def()
         keys = dg.AssetSelection.from_string(select).resolve(repository.asset_graph)
         job = repository.get_implicit_job_def_for_assets(keys)

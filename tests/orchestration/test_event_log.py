@@ -1,4 +1,4 @@
-"""The batched event log: what Dagster shows is what stock storage shows, in far fewer rows and transactions."""
+"""The batched event log: what Dagster shows is what stock storage shows, in far fewer transactions."""
 
 import sqlite3
 from datetime import date, timedelta
@@ -50,7 +50,11 @@ def seen(instance: dg.DagsterInstance) -> dict[str, Any]:
         key = dg.AssetKey(asset)
         records = instance.fetch_materializations(key, limit=1000, ascending=True).records
         shown[asset] = [
-            (r.partition_key, sorted(r.asset_materialization.metadata), sorted(r.asset_materialization.tags or {}))
+            (
+                r.partition_key,
+                sorted(r.asset_materialization.metadata),
+                sorted(r.asset_materialization.tags or {}),
+            )
             for r in records
             if r.asset_materialization is not None
         ]
@@ -152,6 +156,8 @@ def test_base_dir_needs_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     with pytest.raises(dg.DagsterInvariantViolationError, match="DAGSTER_HOME"):
         BatchedSqliteEventLogStorage.from_config_value(None, {"base_dir": event_log.DEFAULT_BASE_DIR})
+    with pytest.raises(dg.DagsterInvariantViolationError, match="DAGSTER_HOME"):
+        event_log.BatchedSqliteStorage.from_config_value(None, {"base_dir": "."})
 
 
 def _index(instance: dg.DagsterInstance) -> sqlite3.Connection:

@@ -1,19 +1,19 @@
-"""Materialise the toy chain in a process of its own: ``python toy_run.py START END``; paths from the environment."""
+"""The toy chain in a process of its own: ``python toy_run.py START END``; paths from the environment."""
 
 from __future__ import annotations
 
 import sys
+from datetime import date
 
 import dagster as dg
 import toy_stages
 
 from majors_alts_pipeline import chain
+from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config.paths import Paths
 from majors_alts_pipeline.definitions import build_definitions
 from majors_alts_pipeline.orchestration.schedules import window_tags
-from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.tables import TABLES
-from datetime import date
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Stage functions with the real contracts and trivial contents, so that storage and Dagster are tested alone."""
+"""Stage functions with the real contracts and trivial contents: storage and Dagster tested alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ KEYS = {
     "method": ["composite"],
     "candidate": [0],
 }
-TEXT = {"role": "alt", "leg": "alt", "label": "BALANCED", "regime": "BALANCED", "in_force": "default", "params": "{}"}
+TEXT = {
+    "role": "alt",
+    "leg": "alt",
+    "label": "BALANCED",
+    "regime": "BALANCED",
+    "in_force": "default",
+    "params": "{}",
+}
 CALLS: list[tuple[str, Window, dict[str, tuple[date | None, date | None]]]] = []
 
 

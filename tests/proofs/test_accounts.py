@@ -29,9 +29,7 @@ def test_every_identity_holds(tables: dict[str, pl.DataFrame]) -> None:
         ("positions", "cost_fees", "P&L per asset"),
     ],
 )
-def test_a_tampered_account_is_noticed(
-    tables: dict[str, pl.DataFrame], table: str, column: str, claim: str
-) -> None:
+def test_a_tampered_account_is_noticed(tables: dict[str, pl.DataFrame], table: str, column: str, claim: str) -> None:
     tampered = dict(tables)
     tampered[table] = tables[table].with_columns(pl.col(column) + 1.0)
     failed = [proof.claim for proof in ledger(tampered) if not proof.holds]
@@ -39,8 +37,8 @@ def test_a_tampered_account_is_noticed(
 
 
 def test_profit_on_a_flat_day_is_noticed(tables: dict[str, pl.DataFrame]) -> None:
-    flat = tables["backtest"].sort("account", "date").with_columns(
-        n_positions=pl.lit(0, pl.Int32), turnover=pl.lit(0.0)
+    flat = (
+        tables["backtest"].sort("account", "date").with_columns(n_positions=pl.lit(0, pl.Int32), turnover=pl.lit(0.0))
     )
     failed = [proof.claim for proof in ledger({**tables, "backtest": flat}) if not proof.holds]
     assert "a flat book earns exactly zero" in failed

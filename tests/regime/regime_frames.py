@@ -73,9 +73,7 @@ def panel_of(window: Window, returns: np.ndarray, assets: tuple[str, ...] = ASSE
     }).filter("keep").cast({"price_age_days": pl.Int32})  # fmt: skip
     return PANEL.conform(
         frame.drop("keep").with_columns(
-            pl.lit(None, PANEL.schema[name]).alias(name)
-            for name in PANEL.columns
-            if name not in frame.columns
+            pl.lit(None, PANEL.schema[name]).alias(name) for name in PANEL.columns if name not in frame.columns
         )
     )
 
@@ -85,8 +83,7 @@ def basket_of(window: Window) -> pl.DataFrame:
     days = pl.DataFrame({"date": window.days()})
     book = pl.DataFrame({"asset_id": ASSETS, "weight": WEIGHTS, "leg": ["alt", "alt", "major", "major"]})
     zero = [
-        pl.lit(0.0).alias(name)
-        for name in ("beta_btc", "beta_eth", "idio_vol", "neutrality_btc", "neutrality_eth")
+        pl.lit(0.0).alias(name) for name in ("beta_btc", "beta_eth", "idio_vol", "neutrality_btc", "neutrality_eth")
     ]
     text = [
         pl.lit(value).alias(name)

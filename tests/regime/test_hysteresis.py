@@ -14,9 +14,7 @@ NAN = float("nan")
 
 
 def run(score: list[float], enter: float = 1.0, leave: float = 0.4, dwell: int = 1) -> list[int]:
-    return paths(np.array(score)[:, None], np.array([enter]), np.array([leave]), np.array([dwell]))[
-        :, 0
-    ].tolist()
+    return paths(np.array(score)[:, None], np.array([enter]), np.array([leave]), np.array([dwell]))[:, 0].tolist()
 
 
 def test_a_side_is_entered_at_enter_and_left_below_leave() -> None:
@@ -54,9 +52,7 @@ def test_runs_last_the_dwell_and_machines_do_not_disturb_each_other(
     scores: list[float], dwell: int, ratio: float
 ) -> None:
     alone = run(scores, 0.5, 0.5 * ratio, dwell)
-    both = paths(
-        np.column_stack([scores, scores[::-1]]), np.full(2, 0.5), np.full(2, 0.5 * ratio), np.full(2, dwell)
-    )
+    both = paths(np.column_stack([scores, scores[::-1]]), np.full(2, 0.5), np.full(2, 0.5 * ratio), np.full(2, dwell))
     assert both[:, 0].tolist() == alone
     lasted = 0
     for t, state in enumerate(alone):

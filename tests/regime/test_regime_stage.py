@@ -56,10 +56,7 @@ def known_by(inputs: Inputs, day: date) -> Inputs:
 def test_a_day_alone_from_a_cut_lake_equals_the_range(made, back: int) -> None:
     inputs, models, labels = made
     day = START + timedelta(days=DAYS - 1 - back)
-    cut = {
-        name: frame.sample(fraction=1.0, shuffle=True, seed=back)
-        for name, frame in known_by(inputs, day).items()
-    }
+    cut = {name: frame.sample(fraction=1.0, shuffle=True, seed=back) for name, frame in known_by(inputs, day).items()}
     window = Window(day, day)
     model = compute_model(cut, window, settings_of())["regime_model"]
     assert_frame_equal(model, window.keep(models), check_exact=True)
@@ -126,9 +123,7 @@ def test_returns_in_the_purged_days_do_not_reach_the_model_and_the_last_known_on
 
     same = compute_model(_shock(inputs, refit, 5.0), window, settings)["regime_model"]
     assert_frame_equal(same, before, check_exact=True)
-    last_known = compute_model(_shock(inputs, refit - timedelta(days=1), 5.0), window, settings)[
-        "regime_model"
-    ]
+    last_known = compute_model(_shock(inputs, refit - timedelta(days=1), 5.0), window, settings)["regime_model"]
     assert (last_known["objective"] != before["objective"]).any()
 
 
@@ -281,9 +276,7 @@ def test_missing_days_are_named(made) -> None:
         with pytest.raises(ValueError, match=f"{table}: no rows on 2023-05-05"):
             compute_model(cut, window, settings_of())
     lost = models.filter(pl.col("date") != date(2023, 6, 1))
-    with pytest.raises(
-        ValueError, match="regime_model: no model of method composite chosen on refit date 2023-06-01"
-    ):
+    with pytest.raises(ValueError, match="regime_model: no model of method composite chosen on refit date 2023-06-01"):
         compute({**inputs, "regime_model": lost}, window, settings_of())
 
 

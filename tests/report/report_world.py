@@ -121,9 +121,7 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
         .then(pl.lit("alt"))
         .otherwise(pl.lit("excluded"))
     )
-    universe = _fill(
-        "universe", universe.join(panel.select("date", "asset_id"), on=["date", "asset_id"], how="semi")
-    )
+    universe = _fill("universe", universe.join(panel.select("date", "asset_id"), on=["date", "asset_id"], how="semi"))
 
     score = np.zeros(n_days)
     noise = rng.standard_normal(n_days)
@@ -177,9 +175,7 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
             .then(pl.lit("walk_forward"))
             .otherwise(pl.lit("default")),
         )
-        .with_columns(
-            chosen=pl.col("candidate") == pl.when(pl.col("in_force") == "default").then(0).otherwise(4)
-        )
+        .with_columns(chosen=pl.col("candidate") == pl.when(pl.col("in_force") == "default").then(0).otherwise(4))
     )
     regime_model = _fill("regime_model", grid)
 

@@ -64,8 +64,7 @@ def test_report_offline(built, width, theme, tmp_path):
         driver.get(built.html.as_uri())
         _wait_until_drawn(driver)
         n_plots, n_drawn = driver.execute_script(
-            "return [document.querySelectorAll('.plot').length, document.querySelectorAll('.plot "
-            ".main-svg').length]"
+            "return [document.querySelectorAll('.plot').length, document.querySelectorAll('.plot .main-svg').length]"
         )
         assert n_plots >= 15
         assert n_drawn >= n_plots
@@ -92,9 +91,7 @@ def _contrast(one, other):
     """WCAG 2 contrast ratio."""
 
     def luminance(colour):
-        linear = [
-            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in colour)
-        ]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in colour)]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)

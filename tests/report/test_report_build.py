@@ -34,9 +34,7 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         self.tags.append(tag)
-        self.links += [
-            values[name] for name in ("src", "href", "srcset", "data", "action") if values.get(name)
-        ]
+        self.links += [values[name] for name in ("src", "href", "srcset", "data", "action") if values.get(name)]
         self.ids += [values["id"]] if "id" in values else []
         if values.get("role") == "img":
             self.figures.append(values)
@@ -178,9 +176,7 @@ def test_bytes_depend_on_the_inputs_only(built, quick, tmp_path):
 
 
 def test_simulated_is_stamped_everywhere_and_only_then(page, quick, tmp_path):
-    simulated = build_report(
-        quick.load, report_context(quick, simulated=True), tmp_path / "report"
-    ).html.read_text()
+    simulated = build_report(quick.load, report_context(quick, simulated=True), tmp_path / "report").html.read_text()
     text = re.sub(r"<style>.*?</style>|<script.*?</script>", "", simulated, flags=re.S)
     assert text.count("SIMULATED") >= 4
     assert "<title>SIMULATED" in simulated
@@ -328,6 +324,4 @@ def test_a_lake_too_short_to_trade_still_reports(tmp_path):
     assert "too few days for an interval" in built.verdict or "nothing that can be measured" in built.verdict
     text = built.html.read_text()
     assert "survivors" in text
-    assert (
-        "nan" not in re.sub(r"<script.*?</script>|<style>.*?</style>", "", text, flags=re.S).lower().split()
-    )
+    assert "nan" not in re.sub(r"<script.*?</script>|<style>.*?</style>", "", text, flags=re.S).lower().split()

@@ -17,9 +17,7 @@ from majors_alts_pipeline.report.html import basis_points, number, p_value, perc
 
 def _majors(world):
     wide = world.frames["panel"].filter(pl.col("asset_id").is_in(["BTC", "ETH"]))
-    return (
-        wide.pivot("asset_id", index="date", values="ret").select("date", btc="BTC", eth="ETH").sort("date")
-    )
+    return wide.pivot("asset_id", index="date", values="ret").select("date", btc="BTC", eth="ETH").sort("date")
 
 
 def _account(returns):
@@ -32,11 +30,7 @@ def test_attribution_adds_up_to_the_change_of_nav(world):
     backtest = world.frames["backtest"]
     totals = tables.attribution(backtest)
     net = totals.filter(component="net")
-    parts = (
-        totals.filter(pl.col("component").is_in(tables.COMPONENTS))
-        .group_by("account")
-        .agg(pl.col("usd").sum())
-    )
+    parts = totals.filter(pl.col("component").is_in(tables.COMPONENTS)).group_by("account").agg(pl.col("usd").sum())
     last = backtest.filter(pl.col("date") == pl.col("date").max())
     for account in tables.ACCOUNTS:
         change = last.filter(account=account)["nav"].item() - 1e6
@@ -57,14 +51,8 @@ def test_finer_attribution_adds_up_to_the_account(world, table):
 
 def test_funding_by_leg_ends_at_the_funding_of_the_account(world):
     legs = tables.funding_by_leg(world.frames["positions"], world.frames["backtest"])
-    assert (
-        legs.filter(account="regime", leg="alt")["date"].to_list() == world.frames["regime"]["date"].to_list()
-    )
-    ends = (
-        legs.filter(pl.col("date") == pl.col("date").max())
-        .group_by("account")
-        .agg(pl.col("cumulative").sum())
-    )
+    assert legs.filter(account="regime", leg="alt")["date"].to_list() == world.frames["regime"]["date"].to_list()
+    ends = legs.filter(pl.col("date") == pl.col("date").max()).group_by("account").agg(pl.col("cumulative").sum())
     for account in ("regime", "always_on"):
         paid = world.frames["backtest"].filter(account=account)["pnl_funding"].sum()
         assert ends.filter(account=account)["cumulative"].item() == pytest.approx(paid, abs=1e-4)
@@ -101,9 +89,7 @@ def test_drawdowns_are_those_of_a_walk_along_the_path(returns):
     def row(day):
         return None if day is None else (day - first).days
 
-    found = [
-        (r["depth"], row(r["peak"]), row(r["trough"]), row(r["recovery"])) for r in got.iter_rows(named=True)
-    ]
+    found = [(r["depth"], row(r["peak"]), row(r["trough"]), row(r["recovery"])) for r in got.iter_rows(named=True)]
     expected = _slow_drawdowns(returns)
     assert [f[0] for f in found] == pytest.approx([e[0] for e in expected], rel=1e-12)
     assert sorted(f[1:] for f in found if f[3]) == sorted(e[1:] for e in expected if e[3])
@@ -142,9 +128,7 @@ def test_rolling_betas_of_an_idle_book_are_zero_and_of_btc_one(world):
     backtest, majors = world.frames["backtest"], _majors(world)
     idle = pl.when(pl.col("account") == "regime").then(0.0)
     btc = backtest.select("date", "account").join(majors, on="date", how="left")["btc"]
-    twisted = backtest.with_columns(
-        ret_gross=idle.when(pl.col("account") == "always_on").then(btc).otherwise(0.0)
-    )
+    twisted = backtest.with_columns(ret_gross=idle.when(pl.col("account") == "always_on").then(btc).otherwise(0.0))
     got = tables.rolling_betas(twisted, majors, 60).drop_nulls("beta")
     assert (got.filter(account="regime")["beta"] == 0).all()
     assert got.filter(account="regime")["se"].null_count() == got.filter(account="regime").height

@@ -54,9 +54,7 @@ def last(panel: pl.DataFrame, config: Settings = SETTINGS) -> dict[str, dict]:
 
 
 @hyp(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 10**6), days=st.integers(3, 45), first=st.integers(0, 40), length=st.integers(1, 20)
-)
+@given(seed=st.integers(0, 10**6), days=st.integers(3, 45), first=st.integers(0, 40), length=st.integers(1, 20))
 def test_partition_equals_range_equals_cut_lake(seed, days, first, length):
     panel, _ = random_market(seed, days, 8, missing=0.15)
     full = run(panel, whole(panel), SHORT)
@@ -175,10 +173,7 @@ def test_first_failing_rule_wins():
     close, assets = market()
     volume, cap = np.full(close.shape, 1e8), np.full(close.shape, 1e9)
     volume[:, 4] = cap[:, 4] = 1.0
-    assert (
-        last(panel_from_arrays(close, assets, volume_usd=volume, marketcap=cap))["ADA"]["reason"]
-        == "illiquid"
-    )
+    assert last(panel_from_arrays(close, assets, volume_usd=volume, marketcap=cap))["ADA"]["reason"] == "illiquid"
 
 
 @pytest.mark.parametrize(
@@ -247,9 +242,7 @@ def slow_tracks(ret, size, present, majors, listed, n, window, min_obs, max_erro
     days, assets = size.shape
     out = np.full(size.shape, -1)
     for day in range(days):
-        order = [
-            a for a in np.argsort(-size[day], kind="stable") if present[day, a] and np.isfinite(size[day, a])
-        ]
+        order = [a for a in np.argsort(-size[day], kind="stable") if present[day, a] and np.isfinite(size[day, a])]
         for asset in set(range(assets)) - set(majors):
             best = np.inf
             for ref in sorted({*order[:n], *(a for a in [*majors, *listed] if present[day, a])} - {asset}):
@@ -292,9 +285,7 @@ def test_tracking_equals_the_slow_definition(window, min_obs):
 
 def test_peg_equals_the_slow_definition():
     rng = np.random.default_rng(4)
-    price = np.exp(
-        rng.uniform(0.0005, 0.02, 12) * rng.standard_normal((50, 12)) + rng.uniform(-0.08, 0.08, 12)
-    )
+    price = np.exp(rng.uniform(0.0005, 0.02, 12) * rng.standard_normal((50, 12)) + rng.uniform(-0.08, 0.08, 12))
     price[rng.random(price.shape) < 0.2] = np.nan
     ret = np.vstack([np.full((1, 12), np.nan), price[1:] / price[:-1] - 1])
     got = usd_peg(ret, price, 20, 8, 0.006, 0.05, 19_000)

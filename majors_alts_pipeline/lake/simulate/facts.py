@@ -39,9 +39,7 @@ def _market_noise(market: Market, component: str, phi: float) -> Array:
     return ar1(market.streams.of(component).standard_normal((1, market.spec.n_days)), phi)[0]
 
 
-def _long(
-    market: Market, mask: Array, columns: dict[str, Array], source: str | None = SOURCE
-) -> pl.DataFrame:
+def _long(market: Market, mask: Array, columns: dict[str, Array], source: str | None = SOURCE) -> pl.DataFrame:
     """Rows of the True cells of `mask` (n, T), by asset then day."""
     assets, days = np.nonzero(mask)
     day = (market.days[days]).astype("datetime64[D]").astype(np.int32)
@@ -86,13 +84,9 @@ def fact_ohlc(market: Market) -> pl.DataFrame:
     move, centre = c - o, c + o
     variance = (0.5 * market.vol[:, None] + 0.5 * np.abs(move)) ** 2
     del o, c
-    u = market.streams.rows(
-        "extremes", market.number, lambda rng: -2.0 * np.log1p(-rng.random(2 * n_days)), 2 * n_days
-    )
+    u = market.streams.rows("extremes", market.number, lambda rng: -2.0 * np.log1p(-rng.random(2 * n_days)), 2 * n_days)
     extreme = [
-        np.exp(
-            0.5 * (centre + sign * np.sqrt(move**2 + variance * u[:, part * n_days : (part + 1) * n_days]))
-        )
+        np.exp(0.5 * (centre + sign * np.sqrt(move**2 + variance * u[:, part * n_days : (part + 1) * n_days])))
         for part, sign in ((0, 1.0), (1, -1.0))
     ]
     high = np.maximum.reduce([extreme[0] * (1 + half), opened, market.close])
@@ -136,12 +130,8 @@ def fact_marketcap(market: Market) -> pl.DataFrame:
     first_of_month = market.days.astype("datetime64[M]").astype("datetime64[D]") == market.days
     cap = supply(market) * market.close
     mask = market.live() & first_of_month
-    ranked = np.argsort(
-        np.argsort(np.where(mask, -cap, np.inf), axis=0, kind="stable"), axis=0, kind="stable"
-    )
-    return _long(
-        market, mask & (ranked < market.spec.marketcap_top_n), {"marketcap": cap}, "simulated_monthly"
-    )
+    ranked = np.argsort(np.argsort(np.where(mask, -cap, np.inf), axis=0, kind="stable"), axis=0, kind="stable")
+    return _long(market, mask & (ranked < market.spec.marketcap_top_n), {"marketcap": cap}, "simulated_monthly")
 
 
 def has_perpetual(market: Market) -> Array:
@@ -162,9 +152,7 @@ def interval_hours(market: Market) -> Array:
     day = np.arange(n_days)
     to_four = np.where(u[:, 0] < market.spec.interval_switch_share, u[:, 1] * n_days, np.inf)
     to_one = (
-        np.where(u[:, 2] < 0.5, to_four + u[:, 3] * np.maximum(n_days - to_four, 0.0), np.inf)
-        if n_days
-        else to_four
+        np.where(u[:, 2] < 0.5, to_four + u[:, 3] * np.maximum(n_days - to_four, 0.0), np.inf) if n_days else to_four
     )
     return np.where(day >= to_one[:, None], 1, np.where(day >= to_four[:, None], 4, 8))
 
@@ -223,9 +211,7 @@ def _with_instrument(market: Market, frame: pl.DataFrame) -> pl.DataFrame:
         {"asset_id": market.lake_names, "instrument_id": _instrument_ids(market)},
         schema_overrides={"asset_id": pl.String},
     )
-    return frame.join(known, on="asset_id", how="left", maintain_order="left").with_columns(
-        exchange=pl.lit(EXCHANGE)
-    )
+    return frame.join(known, on="asset_id", how="left", maintain_order="left").with_columns(exchange=pl.lit(EXCHANGE))
 
 
 def fact_funding(market: Market) -> pl.DataFrame:
@@ -249,15 +235,11 @@ def fact_open_interest(market: Market) -> pl.DataFrame:
     """Open interest of the majors, for the last part of the history."""
     rows = np.nonzero(market.kind == "major")[0]
     n_days = market.spec.n_days
-    shocks = market.streams.rows(
-        "open_interest", market.number[rows], lambda rng: rng.standard_normal(n_days), n_days
-    )
+    shocks = market.streams.rows("open_interest", market.number[rows], lambda rng: rng.standard_normal(n_days), n_days)
     noise = ar1(shocks, OPEN_INTEREST_AR)
     interest = np.full_like(market.close, np.nan)
     cap = supply(market)[rows] * market.close[rows]
-    interest[rows] = (
-        OPEN_INTEREST_SHARE * cap * np.exp(OPEN_INTEREST_VOL / np.sqrt(1 - OPEN_INTEREST_AR**2) * noise)
-    )
+    interest[rows] = OPEN_INTEREST_SHARE * cap * np.exp(OPEN_INTEREST_VOL / np.sqrt(1 - OPEN_INTEREST_AR**2) * noise)
     mask = market.live() & (market.kind == "major")[:, None] & _late(market)
     return _long(market, mask, {"open_interest_usd": interest})
 
@@ -295,9 +277,7 @@ def dim_instrument(market: Market) -> pl.DataFrame:
     """Perpetual contracts: multiplier null where the vendor parsed none, onboard date in the JSON."""
     keep = has_perpetual(market)
     coins = multiplier(market)
-    symbols = [
-        _instrument_symbol(name, many) for name, many in zip(market.names, coins.tolist(), strict=True)
-    ]
+    symbols = [_instrument_symbol(name, many) for name, many in zip(market.names, coins.tolist(), strict=True)]
     onboard = [str(day) for day in onboard_days(market)]
     frame = pl.DataFrame(
         {
@@ -309,9 +289,7 @@ def dim_instrument(market: Market) -> pl.DataFrame:
             "base_asset_symbol": market.names,
             "asset_id": market.names,
             "multiplier": [many if many > 1 else None for many in coins.tolist()],
-            "metadata_json": [
-                json.dumps({"onboard_date": day, "contract_type": "PERPETUAL"}) for day in onboard
-            ],
+            "metadata_json": [json.dumps({"onboard_date": day, "contract_type": "PERPETUAL"}) for day in onboard],
         },
         schema_overrides={"multiplier": pl.Float64},
     )

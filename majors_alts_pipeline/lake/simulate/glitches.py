@@ -56,9 +56,7 @@ class _Planner:
         self.market = market
         self.rng = market.streams.of("glitches")
         span = market.last - market.listed
-        room = (
-            QUIET_BEFORE + QUIET_AFTER + max(market.spec.glitches.gap_days, market.spec.glitches.stale_days)
-        )
+        room = QUIET_BEFORE + QUIET_AFTER + max(market.spec.glitches.gap_days, market.spec.glitches.stale_days)
         candidates = np.nonzero((market.kind == "alt") & (span > room) & ~market.collapse)[0]
         self.free: list[int] = self.rng.permutation(candidates).tolist()
         self.edits: list[Edit] = []
@@ -132,9 +130,7 @@ def plan_glitches(market: Market) -> GlitchPlan:
     _plan_caps(plan, wanted.cap_breaks, wanted.cap_break_ratio)
     if wanted.shifted_clock_table is not None:
         plan.record.append((wanted.shifted_clock_table, None, None, "shifted_clock"))
-    record = pl.DataFrame(plan.record, schema=TRUTH_SCHEMA, orient="row").sort(
-        "table", "kind", "asset_id", "date"
-    )
+    record = pl.DataFrame(plan.record, schema=TRUTH_SCHEMA, orient="row").sort("table", "kind", "asset_id", "date")
     return GlitchPlan(tuple(plan.edits), wanted.shifted_clock_table, record)
 
 

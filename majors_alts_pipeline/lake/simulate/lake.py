@@ -90,9 +90,7 @@ def simulate(spec: SimulationSpec) -> SimulatedLake:
     """
     market = build_market(spec)
     plan = plan_glitches(market)
-    truth = Truth(
-        facts.truth_regimes(market), facts.truth_betas(market), facts.truth_assets(market), plan.record
-    )
+    truth = Truth(facts.truth_regimes(market), facts.truth_betas(market), facts.truth_assets(market), plan.record)
     return SimulatedLake(LakeTables(market, plan), truth, spec)
 
 

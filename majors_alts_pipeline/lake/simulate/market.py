@@ -193,9 +193,7 @@ def _innovations(rng: np.random.Generator, spec: SimulationSpec) -> Array:
     return np.clip(unit * rng.standard_t(spec.t_dof, spec.n_days), -NORMAL_CLIP, NORMAL_CLIP)
 
 
-def _factor(
-    streams: Streams, name: str, spec: SimulationSpec, vol: float, limit: float
-) -> tuple[Array, Array]:
+def _factor(streams: Streams, name: str, spec: SimulationSpec, vol: float, limit: float) -> tuple[Array, Array]:
     z = _innovations(streams.of(name), spec)[None, :]
     ones = np.ones(spec.n_days)
     shocks, sigma = garch(z, np.array([vol]), spec.garch_alpha, spec.garch_beta, ones, np.full((1, 1), limit))
@@ -269,9 +267,7 @@ def _collapse_days(lives: tuple[Array, Array, Array, Array], spec: SimulationSpe
     return rows, last[rows] - offset
 
 
-def _alts(
-    streams: Streams, spec: SimulationSpec, r_btc: Array, r_eth: Array, f_alt: Array, scale: Array
-) -> _Alts:
+def _alts(streams: Streams, spec: SimulationSpec, r_btc: Array, r_eth: Array, f_alt: Array, scale: Array) -> _Alts:
     beta_btc, beta_eth, loading, idio = _loadings(streams, spec)
     lives = _lives(streams, spec)
     z = streams.rows("idio", spec.n_alts, lambda rng: _innovations(rng, spec), spec.n_days)
@@ -281,9 +277,7 @@ def _alts(
     shocks, _ = garch(z, idio, spec.garch_alpha, spec.garch_beta, scale, RETURN_LIMIT - np.abs(systematic))
     systematic += shocks
     rows, days = _collapse_days(lives, spec)
-    lottery = streams.rows(
-        "collapse", spec.n_alts, lambda rng: rng.random(spec.collapse_days), spec.collapse_days
-    )
+    lottery = streams.rows("collapse", spec.n_alts, lambda rng: rng.random(spec.collapse_days), spec.collapse_days)
     ticket = lottery[lives[3]].ravel()
     factor = np.where(ticket < COLLAPSE_LOSS_PROBABILITY, 1 - COLLAPSE_LOSS, 1 + COLLAPSE_GAIN)
     systematic[rows, days] = (1 + systematic[rows, days]) * factor - 1
@@ -330,12 +324,8 @@ def build_market(spec: SimulationSpec) -> Market:
 
     names = [*_alt_names(n), *(token[0] for token in PEGGED), "BTC", "ETH"]
     lake_names = [_lake_name(name, k, spec.suffixed_assets if k < n else 0) for k, name in enumerate(names)]
-    spread_rank = np.exp(
-        spec.spread_dispersion * streams.rows("spread", n, lambda rng: rng.standard_normal(1), 1)
-    )
-    spread = np.concatenate(
-        [spec.spread_median * spread_rank[:, 0], np.full(n_pegged + 2, 0.1 * spec.spread_median)]
-    )
+    spread_rank = np.exp(spec.spread_dispersion * streams.rows("spread", n, lambda rng: rng.standard_normal(1), 1))
+    spread = np.concatenate([spec.spread_median * spread_rank[:, 0], np.full(n_pegged + 2, 0.1 * spec.spread_median)])
     zeros, ones = np.zeros(n_pegged), np.ones(n_pegged)
     on_btc = np.array([float(token[2] == "BTC") for token in PEGGED])
     on_eth = np.array([float(token[2] == "ETH") for token in PEGGED])
@@ -367,9 +357,7 @@ def build_market(spec: SimulationSpec) -> Market:
         "spread": spread,
         "marketcap_start": np.concatenate([cap, token_cap, [8.8e11, 4.4e11]]),
         "stable_flag": np.concatenate([flagged, [token[4] for token in PEGGED], [False, False]]),
-        "wrapped_flag": np.concatenate(
-            [np.zeros(n, dtype=bool), [token[5] for token in PEGGED], [False, False]]
-        ),
+        "wrapped_flag": np.concatenate([np.zeros(n, dtype=bool), [token[5] for token in PEGGED], [False, False]]),
     }
     order = np.array(sorted(range(len(names)), key=lambda k: lake_names[k]), dtype=np.int64)
     columns = {name: values[order] for name, values in columns.items()}

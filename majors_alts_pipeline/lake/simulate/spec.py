@@ -50,9 +50,7 @@ class Glitches:
     def __post_init__(self) -> None:
         negative = [item.name for item in fields(self) if item.type == "int" and getattr(self, item.name) < 0]
         if negative:
-            raise ValueError(
-                f"glitches.{negative[0]}: {getattr(self, negative[0])} is negative; use 0 for none"
-            )
+            raise ValueError(f"glitches.{negative[0]}: {getattr(self, negative[0])} is negative; use 0 for none")
         if self.shifted_clock_table not in {None, *SHIFTABLE_TABLES}:
             raise ValueError(
                 f"glitches.shifted_clock_table: {self.shifted_clock_table!r} is not one of {SHIFTABLE_TABLES}"
@@ -60,9 +58,7 @@ class Glitches:
         if min(self.gap_days, self.stale_days) < 1:
             raise ValueError("glitches: gap_days and stale_days must be at least 1")
         if min(self.spike_factor, self.redenomination_ratio, self.cap_break_ratio) <= 0:
-            raise ValueError(
-                "glitches: spike_factor, redenomination_ratio and cap_break_ratio must be positive"
-            )
+            raise ValueError("glitches: spike_factor, redenomination_ratio and cap_break_ratio must be positive")
 
 
 @dataclass(frozen=True)
