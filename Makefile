@@ -54,7 +54,7 @@ types: $(STAMP)
 
 # Needs uv. No address of any index may reach the lock file.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf artifacts/* cache/* && git checkout -q -- artifacts cache
