@@ -38,7 +38,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 ui: $(STAMP)
-	@source ./env.sh && exec $(BIN)/dagster dev -w workspace.yaml
+	@source ./env.sh && dagster dev -w workspace.yaml
 
 prove: $(STAMP)
 	@$(BIN)/majors-alts prove $(if $(LAKE),--lake "$(LAKE)")

@@ -1,16 +1,39 @@
-# Source me (bash or zsh): `source env.sh`. Makes bare Dagster commands work from anywhere in this shell.
+# Source me in bash or zsh, from anywhere: `source env.sh`. Makes bare Dagster commands work in this shell.
 # Set MAJORS_ALTS_LAKE, MAJORS_ALTS_CONFIG or MAJORS_ALTS_OUT before, to point at a lake, settings or results
 # of your own.
 _ma_root="$(cd "$(dirname "${BASH_SOURCE[0]:-${(%):-%x}}")" && pwd)"
-export DAGSTER_HOME="${_ma_root}/dagster_home"
+export DAGSTER_HOME="${DAGSTER_HOME:-${_ma_root}/dagster_home}"
 export DAGSTER_MODULE_NAME="majors_alts_pipeline.definitions"
 export DAGSTER_DISABLE_TELEMETRY=1
+export VIRTUAL_ENV="${_ma_root}/.venv"
 export DAGSTER_EVENT_BATCH_SIZE="${DAGSTER_EVENT_BATCH_SIZE:-1000}"
+# Dagster calls `dagster asset materialize` superseded by `dg launch` on every use; both work here.
+case "${PYTHONWARNINGS:-}" in
+  *asset_materialize_command*) ;;
+  *) export PYTHONWARNINGS="${PYTHONWARNINGS:+${PYTHONWARNINGS},}ignore:Function \`asset_materialize_command\`" ;;
+esac
 case ":${PATH}:" in *":${_ma_root}/.venv/bin:"*) ;; *) export PATH="${_ma_root}/.venv/bin:${PATH}" ;; esac
+
+# Dagster refuses a variable that fills an option beside the one typed: the default partition beside a range or
+# beside assets without partitions, the module beside a workspace or a file. What is typed wins.
+dagster() (
+  case " $* " in
+    *" --partition-range "* | *" --partition-range="* | *" --select report "* | *" --select=report "* | \
+      *" --select signals "* | *" --select=signals "* | *" --select report,signals "* | *" --select signals,report "*)
+      unset DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION ;;
+  esac
+  case " $* " in
+    *" -w "* | *" --workspace "* | *" --workspace="* | *" -f "* | *" --python-file "* | *" --python-file="*)
+      unset DAGSTER_MODULE_NAME ;;
+  esac
+  command dagster "$@"
+)
+
 # Default partition of `dagster asset materialize`: the last complete day of the lake.
 if _ma_day="$("${_ma_root}/.venv/bin/majors-alts" last-day)"; then
   export DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION="${_ma_day}"
 else
+  unset DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION
   echo "env.sh: no default partition was set; see the message above" >&2
 fi
 unset _ma_root _ma_day

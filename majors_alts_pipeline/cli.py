@@ -232,12 +232,14 @@ def signals(
     import polars as pl
 
     stamp = "SIMULATED. " if document["simulated"] else ""
-    decisions = pl.DataFrame(document["decisions"], infer_schema_length=None)
-    _print_table(
+    title = (
         f"{stamp}Decision at the close of {document['date']} UTC: {document['regime']}; to be traded at the close of "
-        f"{document['execute_on']}; weights in fractions of NAV, orders in USD; study {document['study_id']}",
-        decisions,
+        f"{document['execute_on']}; weights in fractions of NAV, orders in USD; study {document['study_id']}"
     )
+    if document["decisions"]:
+        _print_table(title, pl.DataFrame(document["decisions"], infer_schema_length=None))
+    else:
+        print(f"{title}\nflat: no position is held and none is asked for")
 
 
 @app.command()

@@ -5,6 +5,7 @@ Belongs here: starting runs in this process and saying how they go. Does not bel
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +21,20 @@ from majors_alts_pipeline.orchestration.study import PartitionError, Study
 from majors_alts_pipeline.report.build import ReportPaths
 
 Say = Callable[[str], None]
+_LISTED = 10
+_OURS = "majors_alts_pipeline."
 HEADLINE = (
     "account", "total_return", "cagr", "volatility", "sharpe", "sharpe_low", "sharpe_high", "max_drawdown",
     "exposure_time", "turnover_annual", "cost_annual", "funding_annual",
 )  # fmt: skip
 
 
-class RunFailedError(RuntimeError):
+class RunFailedError(ValueError):
     """A step of the run failed; the message is the step's own."""
+
+
+class LakeRefusedError(ValueError):
+    """The quality rules found errors in the lake; nothing was computed."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,16 @@ class _Progress(logging.Handler):
     def __init__(self, say: Say, steps: int) -> None:
         super().__init__(logging.DEBUG)
         self._say, self._steps, self._done, self._began = say, steps, 0, 0.0
+        self._refused: list[str] = []
         self.failure = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         event = getattr(record, "dagster_event", None)
         if event is None:
-            if record.levelno >= logging.WARNING:
-                self._say(f"  warning: {record.getMessage().rsplit(' - ', maxsplit=1)[-1]}")
+            words = record.getMessage().rsplit(" - ", maxsplit=1)[-1]
+            # One step failed: that fourteen others therefore did not run would bury why.
+            if record.levelno >= logging.WARNING and not words.startswith("Dependencies for step"):
+                self._say(f"  warning: {words}")
             return
         name = event.event_type_value
         if name == "STEP_START":
@@ -76,11 +86,21 @@ class _Progress(logging.Handler):
             self._done += 1
             step = str(event.step_key).removesuffix("_stage")
             self._say(f"  [{self._done}/{self._steps}] {step}: {time.perf_counter() - self._began:.1f} s")
+        elif name == "ASSET_CHECK_EVALUATION" and not event.event_specific_data.passed:
+            found = event.event_specific_data
+            line = f"{found.asset_key.to_user_string()}, {found.severity.value} {found.check_name}: {found.description}"
+            self._say(f"  {line}")
+            if found.blocking and found.severity is dg.AssetCheckSeverity.ERROR:
+                self._refused.append(line)
         elif name == "STEP_FAILURE" and not self.failure:
             error = event.step_failure_data.error
-            while error.cause is not None:
+            # An error of ours says more than what caused it, and its class nothing that its message does not.
+            while error.cause is not None and not error.message.startswith(_OURS):
                 error = error.cause
-            self.failure = f"{event.step_key}: {error.message.strip()}"
+            words = re.sub(rf"^{_OURS}[\w.]+: ", "", error.message.strip())
+            step = str(event.step_key).removesuffix("_stage")
+            refused = "; ".join(self._refused)
+            self.failure = f"{refused}. Nothing downstream was computed" if refused else f"{step}: {words}"
 
 
 def run_history(paths: Paths, start: date | None, end: date | None, say: Say) -> HistoryRun:
@@ -88,6 +108,8 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
 
     Raises:
         PartitionError: the days are not in the lake.
+        MixedStudyError: part of the history is asked for and the results hold days of another lake.
+        LakeRefusedError: a quality rule of severity ERROR found something; nothing was computed.
         RunFailedError: a step failed; results of earlier steps are stored.
     """
     # The lake first: its clear error must not be buried in Dagster's.
@@ -97,6 +119,12 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         f"lake {study.lake.location}{' (SIMULATED)' if study.lake.simulated else ''}, fingerprint "
         f"{study.lake_fingerprint}, {window.start} to {window.end} ({window.n_days:,} days), study {study.study_id}"
     )
+    # Before anything is written: a refused lake must leave every earlier result as it was.
+    _require_usable(study)
+    if start is None and end is None:
+        study.drop_foreign_days()
+    else:
+        study.require_own_days()
     _require_home()
     from majors_alts_pipeline.definitions import build_definitions
     from majors_alts_pipeline.lake.reader import absent_tables
@@ -154,6 +182,25 @@ def prune_runs(keep: int) -> int:
     _require_home()
     with dg.DagsterInstance.get() as instance:
         return prune(instance, keep)
+
+
+def _require_usable(study: Study) -> None:
+    found = study.findings().filter(pl.col("severity") == "ERROR")
+    if found.is_empty():
+        return
+    listed = [f"  {check}: {message}" for check, message in found.select("check", "message").head(_LISTED).iter_rows()]
+    more = [f"  and {found.height - _LISTED:,} more"] if found.height > _LISTED else []
+    raise LakeRefusedError(
+        "\n".join(
+            [
+                f"the lake at {study.lake.location} is not usable: {found.height:,} finding(s) of severity ERROR; "
+                "nothing was computed, earlier results are as they were",
+                *listed,
+                *more,
+                "Fix the lake, or lower the check in quality.severity; `majors-alts check-lake` lists all of them",
+            ]
+        )
+    )
 
 
 def _window(study: Study, start: date | None, end: date | None) -> Window:

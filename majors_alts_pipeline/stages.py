@@ -25,6 +25,10 @@ INCEPTION = -1
 Lookback = int | Callable[[Settings], int]
 
 
+def _days(lookback: Lookback, settings: Settings) -> int:
+    return lookback if isinstance(lookback, int) else lookback(settings)
+
+
 @dataclass(frozen=True)
 class Input:
     """A table a stage reads.
@@ -33,15 +37,18 @@ class Input:
         table: name of the table.
         lookback: days before the window that are needed, or `INCEPTION`; may depend on the settings.
         lag: 0 when the window's own days are read, 1 for the stage's own previous day.
+        columns: the columns the stage is given; None for all. Big tables are read by column, so that a stage
+            does not pay for facts it never looks at.
     """
 
     table: str
     lookback: Lookback
     lag: int = 0
+    columns: tuple[str, ...] | None = None
 
     def days(self, settings: Settings) -> int:
         """Look-back in days, or `INCEPTION`."""
-        return self.lookback if isinstance(self.lookback, int) else self.lookback(settings)
+        return _days(self.lookback, settings)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Stage:
         sections: settings sections it reads itself (those of its ancestors are added by `all_sections`).
         function: ``module:function``, imported only when the stage runs.
         title: one line for people.
+        lake_lookback: days of the lake before the window that are read, for a stage without inputs.
     """
 
     name: str
@@ -64,16 +72,26 @@ class Stage:
     function: str
     title: str
     group: str = field(default="core")
+    lake_lookback: Lookback = 0
 
     @property
     def carries_state(self) -> bool:
         """Whether a day needs the stage's own previous day."""
         return any(item.table in self.tables for item in self.inputs)
 
+    def reach(self, settings: Settings) -> int:
+        """Days before a window that are read, or `INCEPTION`."""
+        days = [_days(self.lake_lookback, settings), *(item.days(settings) for item in self.inputs)]
+        return INCEPTION if INCEPTION in days else max(days)
+
     def compute(self, *args: Any) -> dict[str, Any]:
         """Run the stage's function."""
         module, name = self.function.split(":")
         return getattr(import_module(module), name)(*args)
+
+
+def _panel_lookback(settings: Settings) -> int:
+    return max(settings.lake.price_carry_days, settings.lake.marketcap_max_age_days)
 
 
 def _beta_lookback(settings: Settings) -> int:
@@ -96,11 +114,17 @@ STAGES: tuple[Stage, ...] = (
         ("lake", "quality"),
         "majors_alts_pipeline.lake.panel:compute",
         "Read-only lake load: normalised, quality-flagged daily facts",
+        lake_lookback=_panel_lookback,
     ),
     Stage(
         "universe",
         ("universe",),
-        (Input("panel", _universe_lookback),),
+        (
+            Input("panel", _universe_lookback, columns=(
+                "date", "asset_id", "close", "ret", "price_age_days", "volume_usd", "marketcap", "marketcap_kind",
+                "marketcap_age_days", "funding_rate", "listed_on",
+            )),
+        ),
         ("lake", "universe"),
         "majors_alts_pipeline.universe.stage:compute",
         "Point-in-time universe: who could be held, and why not",
@@ -108,7 +132,15 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "features",
         ("features",),
-        (Input("panel", _feature_lookback), Input("universe", _feature_lookback)),
+        (
+            Input("panel", _feature_lookback, columns=(
+                "date", "asset_id", "close", "ret", "price_age_days", "volume_usd", "marketcap", "funding_rate",
+                "open_interest_usd",
+            )),
+            Input("universe", _feature_lookback, columns=(
+                "date", "asset_id", "role", "eligible", "reason", "price_age_days",
+            )),
+        ),
         ("lake", "features"),
         "majors_alts_pipeline.features.stage:compute",
         "Regime features, raw and z-scored",
@@ -116,7 +148,10 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "betas",
         ("betas",),
-        (Input("panel", _beta_lookback), Input("universe", 0)),
+        (
+            Input("panel", _beta_lookback, columns=("date", "asset_id", "ret", "price_age_days")),
+            Input("universe", 0, columns=("date", "asset_id", "role")),
+        ),
         ("lake", "betas"),
         "majors_alts_pipeline.betas.stage:compute",
         "Two-factor rolling ridge betas",
@@ -124,7 +159,13 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "basket",
         ("basket",),
-        (Input("universe", 0), Input("betas", 0), Input("basket", 1, lag=1)),
+        (
+            Input("universe", 0, columns=(
+                "date", "asset_id", "role", "eligible", "reason", "adv_usd", "marketcap",
+            )),
+            Input("betas", 0, columns=("date", "asset_id", "beta_btc", "beta_eth", "idio_vol")),
+            Input("basket", 1, lag=1),
+        ),
         ("lake", "basket", "backtest"),
         "majors_alts_pipeline.basket.stage:compute",
         "The majors-alts book: dual-beta-neutral target weights",
@@ -132,7 +173,11 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "regime_model",
         ("regime_model",),
-        (Input("features", INCEPTION), Input("basket", INCEPTION), Input("panel", INCEPTION)),
+        (
+            Input("features", INCEPTION, columns=("date", "feature", "z")),
+            Input("basket", INCEPTION, columns=("date", "asset_id", "weight")),
+            Input("panel", INCEPTION, columns=("date", "asset_id", "close")),
+        ),
         ("lake", "regime", "backtest"),
         "majors_alts_pipeline.regime.stage:compute_model",
         "Walk-forward choice of weights and thresholds, every candidate recorded",
@@ -140,7 +185,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "regime",
         ("regime",),
-        (Input("features", INCEPTION), Input("regime_model", INCEPTION)),
+        (Input("features", INCEPTION, columns=("date", "feature", "z")), Input("regime_model", INCEPTION)),
         ("lake", "regime"),
         "majors_alts_pipeline.regime.stage:compute",
         "Regime label of the day",
@@ -149,11 +194,13 @@ STAGES: tuple[Stage, ...] = (
         "backtest",
         ("backtest", "positions"),
         (
-            Input("panel", INCEPTION),
-            Input("universe", INCEPTION),
-            Input("betas", INCEPTION),
-            Input("basket", INCEPTION),
-            Input("regime", INCEPTION),
+            Input("panel", INCEPTION, columns=(
+                "date", "asset_id", "open", "high", "low", "close", "ret", "price_age_days", "funding_rate",
+            )),
+            Input("universe", INCEPTION, columns=("date", "asset_id", "role", "eligible", "adv_usd")),
+            Input("betas", INCEPTION, columns=("date", "asset_id", "beta_btc", "beta_eth")),
+            Input("basket", INCEPTION, columns=("date", "asset_id", "weight")),
+            Input("regime", INCEPTION, columns=("date", "method", "label")),
         ),
         ("lake", "costs", "backtest", "regime"),
         "majors_alts_pipeline.backtest.stage:compute",
@@ -167,7 +214,7 @@ STAGES: tuple[Stage, ...] = (
         "majors_alts_pipeline.evaluation.stage:compute",
         "Performance from inception, as known each day",
     ),
-)
+)  # fmt: skip
 
 STAGE_OF_TABLE: dict[str, Stage] = {table: stage for stage in STAGES for table in stage.tables}
 

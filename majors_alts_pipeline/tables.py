@@ -131,7 +131,7 @@ UNIVERSE = TableContract(
         "marketcap_age_days": Column(N, "days", "days since the market cap was observed", True),
         "shortable": Column(B, "", "a live perpetual with funding that day; null when the lake cannot tell", True),
         "price_age_days": Column(N, "days", "days the price has been carried"),
-        "detector": Column(S, "", "peg_usd, tracks:<asset>, or null; from data, not from a list", True),
+        "detector": Column(S, "", "peg_usd, tracks:ASSET, or null; from data, not from a list", True),
     },
 )
 

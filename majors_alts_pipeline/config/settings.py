@@ -74,16 +74,16 @@ class QualitySettings(Section):
 class UniverseSettings(Section):
     """Who may be held."""
 
-    min_age_days: Days
+    min_age_days: Days = Field(description="days since listing an alt must have")
     min_adv_usd: NonNegative = Field(description="USD per day, trailing median")
-    adv_window_days: Days
-    adv_min_obs: Days
-    min_marketcap_usd: NonNegative
+    adv_window_days: Days = Field(description="window of the median daily volume (ADV)")
+    adv_min_obs: Days = Field(description="days with a volume the window must hold")
+    min_marketcap_usd: NonNegative = Field(description="USD; a known market cap below it excludes")
     require_marketcap: bool = Field(description="an alt without a known market cap is excluded")
     require_shortable: bool = Field(description="an alt that the lake says cannot be shorted is excluded")
     excluded: dict[str, tuple[str, ...]] = Field(description="kind (stable, wrapped, ...) -> asset ids")
-    detector_window_days: Days
-    detector_min_obs: Days
+    detector_window_days: Days = Field(description="window of both detectors")
+    detector_min_obs: Days = Field(description="days with returns (of both assets) the window must hold")
     peg_max_daily_vol: Positive = Field(description="decimal per day; below it and near one USD it is a peg")
     peg_band: Positive = Field(description="median |price - 1| below it counts as near one USD")
     tracks_max_error: Positive = Field(description="decimal per day; tracking error below it is a wrapped token")
@@ -95,16 +95,16 @@ class UniverseSettings(Section):
 class FeatureSettings(Section):
     """Windows of the regime features."""
 
-    z_window_days: Days
-    z_min_obs: Days
+    z_window_days: Days = Field(description="window of the z-score, the day included")
+    z_min_obs: Days = Field(description="days with a value before a z-score exists")
     min_assets: int = Field(ge=1, description="assets needed before a cross-sectional feature exists")
-    enabled: tuple[str, ...] = Field(min_length=1)
+    enabled: tuple[str, ...] = Field(min_length=1, description="features that are computed")
 
 
 class BetaSettings(Section):
     """Rolling two-factor ridge."""
 
-    window_days: Days
+    window_days: Days = Field(description="trailing days of the regression")
     min_obs: int = Field(ge=5, description="observations of y, BTC and ETH needed in the window")
     ridge: NonNegative = Field(
         description="penalty as a multiple of (unexplained share x mean factor variance); 0 = OLS"
@@ -112,8 +112,8 @@ class BetaSettings(Section):
     winsor_probability: float = Field(
         gt=0.5, le=1, description="chi-square(3) probability beyond which a day is drawn in; 1 = never"
     )
-    vasicek: bool
-    vasicek_min_assets: int = Field(ge=2)
+    vasicek: bool = Field(description="shrink the alts' betas towards their cross-section")
+    vasicek_min_assets: int = Field(ge=2, description="alts with a beta needed for a prior")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,14 +125,16 @@ class BetaSettings(Section):
 class BasketSettings(Section):
     """The majors-alts book."""
 
-    mode: Literal["dual_beta", "btc_beta", "dollar"]
-    n_alts: int = Field(ge=1)
-    min_alts: int = Field(ge=1)
-    rank_by: Literal["adv", "marketcap"]
+    mode: Literal["dual_beta", "btc_beta", "dollar"] = Field(
+        description="what is made neutral: both betas, the BTC beta, or dollars"
+    )
+    n_alts: int = Field(ge=1, description="alts in the short leg, at most")
+    min_alts: int = Field(ge=1, description="alts without which the book is flat")
+    rank_by: Literal["adv", "marketcap"] = Field(description="size by which alts are chosen, largest first")
     short_gross: Positive = Field(description="absolute weight of the alt leg, fraction of NAV")
-    gross_max: Positive
-    net_min: float
-    net_max: float
+    gross_max: Positive = Field(description="largest sum |weight|, fraction of NAV")
+    net_min: float = Field(description="smallest sum of weights, fraction of NAV")
+    net_max: float = Field(description="largest sum of weights, fraction of NAV")
     alt_weight_max: Fraction = Field(description="per-name cap, fraction of NAV")
     beta_tolerance: NonNegative = Field(description="|book beta| allowed to each factor")
     adv_share_max: Positive = Field(description="largest position as a share of the asset's daily volume")
@@ -169,28 +171,30 @@ class BasketSettings(Section):
 class RegimeGrid(Section):
     """Candidates of the walk-forward choice: the Cartesian product of these lists, candidate 0 = defaults."""
 
-    weight_schemes: tuple[str, ...] = Field(min_length=1)
-    smoothing_days: tuple[Days, ...] = Field(min_length=1)
-    enter: tuple[float, ...] = Field(min_length=1)
+    weight_schemes: tuple[str, ...] = Field(min_length=1, description="names in regime.weight_schemes")
+    smoothing_days: tuple[Days, ...] = Field(min_length=1, description="trailing means of the score, days")
+    enter: tuple[float, ...] = Field(min_length=1, description="scores at which a label is entered, in (0, z_cap]")
     exit_ratio: tuple[float, ...] = Field(min_length=1, description="exit threshold / enter threshold, in [0, 1)")
-    min_dwell_days: tuple[Days, ...] = Field(min_length=1)
+    min_dwell_days: tuple[Days, ...] = Field(min_length=1, description="days a label lasts at least")
 
 
 class RegimeSettings(Section):
     """Composite score, thresholds, and their walk-forward choice."""
 
-    method: Literal["composite"]
+    method: Literal["composite"] = Field(description="how days are labelled")
     weight_schemes: dict[str, dict[str, NonNegative]] = Field(
         description="scheme -> feature -> weight (sign is the feature's)"
     )
-    default_scheme: str
+    default_scheme: str = Field(description="weight scheme before there is enough history")
     z_cap: Positive = Field(description="|z| beyond which a feature counts no more; stated, not hidden")
     smoothing_days: Days = Field(description="trailing mean of the score")
     enter: Positive = Field(description="score at which a label is entered (negative side mirrored)")
     exit_ratio: float = Field(ge=0, lt=1, description="exit threshold / enter threshold")
-    min_dwell_days: Days
+    min_dwell_days: Days = Field(description="days a label lasts at least")
     refit: Literal["month", "quarter"] = Field(description="calendar refit dates: first day of each")
-    min_train_days: Days
+    min_train_days: Days = Field(
+        description="training decisions with a feature before the walk-forward choice replaces the defaults"
+    )
     label_horizon_days: Days = Field(description="forward return of the book that judges a decision")
     switch_cost: NonNegative = Field(
         description="cost of turning the book on or off in the training objective, decimal of NAV"
@@ -202,18 +206,18 @@ class RegimeSettings(Section):
 class CostSettings(Section):
     """Costs in decimal of traded notional."""
 
-    taker_fee: NonNegative
-    maker_fee: float = Field(ge=-0.001)
-    maker_share: Fraction
-    spread_window_days: Days
-    spread_min_obs: Days
+    taker_fee: NonNegative = Field(description="fee of an order that crosses the spread")
+    maker_fee: float = Field(ge=-0.001, description="fee of a resting order; negative is a rebate")
+    maker_share: Fraction = Field(description="share of notional traded by resting orders, which pay no spread")
+    spread_window_days: Days = Field(description="bars of the EDGE estimate")
+    spread_min_obs: Days = Field(description="bars the window must hold")
     spread_default: NonNegative = Field(
         description="full spread where EDGE cannot be computed, and what it is shrunk towards"
     )
-    spread_min: NonNegative
-    spread_max: NonNegative
+    spread_min: NonNegative = Field(description="lower bound of an estimated full spread")
+    spread_max: NonNegative = Field(description="upper bound of an estimated full spread")
     impact_coefficient: NonNegative = Field(description="Y of Y x daily vol x sqrt(traded / daily volume)")
-    impact_vol_window_days: Days
+    impact_vol_window_days: Days = Field(description="window of the daily volatility of the impact law")
     adv_missing_participation: Positive = Field(description="share of daily volume assumed where volume is unknown")
     exit_haircut: Fraction = Field(description="loss on the last price when a position is closed for want of a price")
     missing_funding_annual: NonNegative = Field(
@@ -234,29 +238,33 @@ class StopSettings(Section):
 class BacktestSettings(Section):
     """The accounts."""
 
-    capital_usd: Positive
-    execution_lag_days: int = Field(ge=0, le=10)
-    rebalance: Literal["daily", "week", "month"]
+    capital_usd: Positive = Field(
+        description="NAV of every account at the start, and the capital of the liquidity limit"
+    )
+    execution_lag_days: int = Field(ge=0, le=10, description="closes between a decision and its execution")
+    rebalance: Literal["daily", "week", "month"] = Field(
+        description="calendar decision days: every day, Mondays, firsts of the month"
+    )
     band: NonNegative = Field(
         description="sum |drift| / target gross beyond which the book is rebalanced early; 0 = off"
     )
     vol_target: Positive | None = Field(description="decimal per year; null = off")
-    vol_window_days: Days
-    vol_min_obs: Days
-    multiplier_max: Positive
-    alt_index_n: int = Field(ge=1)
-    random_paths: int = Field(ge=1)
-    seed: int
+    vol_window_days: Days = Field(description="window of the always-on book's paper returns")
+    vol_min_obs: Days = Field(description="paper returns needed; the multiplier is 1 until then")
+    multiplier_max: Positive = Field(description="largest volatility-target multiplier")
+    alt_index_n: int = Field(ge=1, description="alts of the baseline alt_index")
+    random_paths: int = Field(ge=1, description="accounts averaged in the baseline random_regimes")
+    seed: int = Field(description="of the random regimes")
     stops: StopSettings
 
 
 class EvaluationSettings(Section):
     """Inference and report."""
 
-    bootstrap_reps: int = Field(ge=100)
-    confidence: float = Field(gt=0.5, lt=1)
-    seed: int
-    rolling_window_days: Days
+    bootstrap_reps: int = Field(ge=100, description="replications of the stationary bootstrap")
+    confidence: float = Field(gt=0.5, lt=1, description="of every interval")
+    seed: int = Field(description="of the bootstrap")
+    rolling_window_days: Days = Field(description="window of the report's rolling betas")
     red_flag_sharpe: Positive = Field(description="|Sharpe| above it is a red flag")
 
 
@@ -354,6 +362,13 @@ def load_settings(path: Path | str | None = None, overrides: Mapping[str, Any] |
         lines = []
         for problem in error.errors():
             where = ".".join(str(part) for part in problem["loc"]) or "settings"
-            hint = " (unknown key: check its spelling and its block)" if problem["type"] == "extra_forbidden" else ""
+            hint = _hint(str(problem["loc"][-1])) if problem["type"] == "extra_forbidden" else ""
             lines.append(f"  {where}: {problem['msg']}{hint}")
         raise ConfigError(f"configuration {path or 'defaults'} cannot be used:\n" + "\n".join(lines)) from error
+
+
+def _hint(key: str) -> str:
+    """Say where an unknown key would be known."""
+    homes = [f"{section}.{key}" for section, values in _default_yaml().items() if key in values]
+    homes += [f"the top level ({key}:)"] if key in _default_yaml() else []
+    return f" (misplaced: it belongs at {' or '.join(homes)})" if homes else " (unknown key: check its spelling)"

@@ -1,11 +1,9 @@
 """Funding per day and the unit it is quoted in.
 
 A vendor that switches from decimal to percent multiplies everything by 100. A single row cannot always be
-told
-from a real extreme, so a row counts as percent when it stands `funding_percent_ratio` times above what its
-asset
-usually pays and, besides, either no venue would allow it (the cap) or most rows of that day and venue do the
-same.
+told from a real extreme, so a row counts as percent when it stands `funding_percent_ratio` times above what
+its asset usually pays and, besides, either no venue would allow it (the cap) or most rows of that day and
+venue do the same.
 """
 
 from __future__ import annotations
@@ -55,12 +53,9 @@ def mark(frame: pl.DataFrame, window: Window, unit: FundingUnit, ratio: float) -
 
     Returns:
         The rows of the window with `percent` (looks like percent) and `over_cap` (beyond the cap and not
-        percent).
-        What an asset usually pays is its median |rate| over the `MEMORY_DAYS` before, at least half the
-        market's
-        usual rate; for the rule on whole days it is at most the market's usual rate as well, so that a switch
-        that
-        lasts cannot become its own reference.
+        percent). What an asset usually pays is its median |rate| over the `MEMORY_DAYS` before, at least half
+        the market's usual rate; for the rule on whole days it is at most the market's usual rate as well, so
+        that a switch that lasts cannot become its own reference.
     """
     rows = window.keep(frame)
     size, group = pl.col("funding_rate").abs(), ["date", "exchange"]
@@ -111,9 +106,8 @@ def daily(prints: pl.DataFrame | None, sums: pl.DataFrame | None, window: Window
         per_day: prints per day for an asset whose print count was not seen in the last `MEMORY_DAYS`.
 
     Returns:
-        (key, funding_rate, funding_kind); `_rescaled` is added to the kind of rows that looked
-        like
-        percent and were divided by 100.
+        (key, funding_rate, funding_kind); `_rescaled` is added to the kind of rows that looked like percent
+        and were divided by 100.
     """
     schema = {"key": pl.Int64, "funding_rate": pl.Float64, "funding_kind": pl.String}
     parts = []

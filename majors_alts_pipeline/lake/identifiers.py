@@ -1,10 +1,8 @@
 """Identifiers and contract multipliers: one asset id per coin, prices per coin.
 
 Order of the rules: an id that `dim_asset` lists is a coin and stays; a contract of `dim_instrument` maps to
-its
-coin and multiplier from its onboard date on; otherwise one venue suffix is taken off. Multipliers come from
-the
-table of contract specifications only: the digits of 1INCH or 0G mean nothing by themselves.
+its coin and multiplier from its onboard date on; otherwise one venue suffix is taken off. Multipliers come
+from the table of contract specifications only: the digits of 1INCH or 0G mean nothing by themselves.
 """
 
 from __future__ import annotations

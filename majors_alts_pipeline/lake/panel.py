@@ -254,8 +254,7 @@ def _with_listing(panel: pl.DataFrame, lake: LakeSource) -> pl.DataFrame:
     """Onboard date when it is not after the first price, else the first price.
 
     An onboard date later than the first price is a second venue's (or a remapped contract's); an earlier one
-    was
-    known on every day of the series.
+    was known on every day of the series.
     """
     listed = (
         lake.first_seen()

@@ -76,6 +76,9 @@ class LakeSource(Protocol):
     def fingerprint(self, cache_dir: Path | None = None) -> str:
         """Fingerprint of the last day, 12 hex digits."""
 
+    def is_empty(self, table: str) -> bool:
+        """Whether a table that is there holds no value at all."""
+
     def identity(self) -> dict[str, tuple[Any, ...]]:
         """Cheap state of the lake's files, to notice a lake that changes under a run."""
 
@@ -101,6 +104,13 @@ class BaseLake(ABC):
     @abstractmethod
     def spans(self, table: str) -> pl.DataFrame:
         """(asset_id, first, last): first and last day of each raw id of a daily table."""
+
+    def is_empty(self, table: str) -> bool:
+        """Whether a table that is there has no row, or no row with a value."""
+        contract = LAKE_TABLES[table]
+        values = sorted({*contract.positive, *contract.non_negative, *contract.finite}) or [contract.key[0]]
+        held = self.raw(table, None, None, values)
+        return held.is_empty() or all(held[name].null_count() == held.height for name in values)
 
     def frame(self, table: str, start: date | None = None, end: date | None = None) -> pl.DataFrame | None:
         """Rows of `table` with start <= date <= end, identifiers and per-coin units normalised.
@@ -182,7 +192,9 @@ class BaseLake(ABC):
             )
             if found is not None:
                 return found
-            day -= timedelta(days=_COMPLETENESS_DAYS)
+            # A stray date far in the future must not be walked back from month by month.
+            earlier = self._newest_price_until(day - timedelta(days=_COMPLETENESS_DAYS))
+            day = first - timedelta(days=1) if earlier is None else earlier
         raise LakeError(
             f"fact_price: no day in {self.location} has prices of "
             f"{' and '.join(self.settings.majors)} and of at least "
@@ -195,6 +207,11 @@ class BaseLake(ABC):
         ends = [self._newest(name) for name in ("fact_ohlc", "fact_volume", "fact_funding") if name in self.tables]
         grace = timedelta(days=self.settings.late_table_days)
         return min([newest, *(end for end in ends if end is not None and newest - grace <= end <= newest)])
+
+    def _newest_price_until(self, day: date) -> date | None:
+        """Newest day of fact_price that is not after `day`."""
+        last = self.raw("fact_price", None, day, ("date",))["date"].max()
+        return last if isinstance(last, date) else None
 
     def _newest(self, table: str) -> date | None:
         last = self.spans(table)["last"].max()
@@ -218,10 +235,8 @@ class BaseLake(ABC):
         """Newest day with prices of both majors and of the usual cross-section, no table still awaited.
 
         The usual cross-section is `lake.complete_day_share` of the median number of priced assets over the 30
-        days
-        before. A daily table (bars, volume, funding) whose newest day is at most `lake.late_table_days`
-        behind the
-        newest price is awaited; one that stopped earlier is not (the frozen-feed rule reports it).
+        days before. A daily table (bars, volume, funding) whose newest day is at most `lake.late_table_days`
+        behind the newest price is awaited; one that stopped earlier is not (the frozen-feed rule reports it).
 
         Raises:
             LakeError: no such day.
@@ -269,12 +284,10 @@ class BaseLake(ABC):
 
         The fingerprint of D identifies every fact known by the close of D: facts by their date (or known_at),
         dim_instrument rows by their onboard date (from the start without one), dim_asset rows by the first
-        price
-        of their asset (never, when it has none: such a row changes no result except through the identifiers,
-        and
-        those are hashed with the facts). New days leave old fingerprints alone, a revised past changes all
-        after
-        it. It depends on normalised values only: not on row order, files or versions of libraries.
+        price of their asset (never, when it has none: such a row changes no result except through the
+        identifiers, and those are hashed with the facts). New days leave old fingerprints alone, a revised
+        past changes all after it. It depends on normalised values only: not on row order, files or versions
+        of libraries.
 
         Args:
             cache_dir: keep the table here, keyed by location, settings and `identity()`; a broken or foreign
@@ -344,10 +357,9 @@ def _bits(series: pl.Series) -> np.ndarray:
     if series.dtype == pl.String:
         unique = series.unique().drop_nulls()
         digests = [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") for text in unique]
-        table = pl.DataFrame({"text": unique, "bits": pl.Series(digests, dtype=pl.UInt64)})
-        texts = series.rename("text").to_frame()
-        found = texts.join(table, on="text", how="left", maintain_order="left")["bits"]
-        return found.fill_null(int(null)).to_numpy()
+        # Codes of an enumeration are positions in `unique`; a null takes the place behind the last.
+        codes = series.cast(pl.Enum(unique)).to_physical().cast(pl.Int64).fill_null(len(unique)).to_numpy()
+        return np.array([*digests, int(null)], dtype=np.uint64)[codes]
     bits: np.ndarray
     if series.dtype == pl.Float64:
         values = series.fill_null(0.0).to_numpy() + 0.0
@@ -747,8 +759,9 @@ def cut(lake: LakeSource, last: date) -> LakeSource:
 
 
 def absent_tables(lake: LakeSource) -> list[str]:
-    """One sentence for each optional table the lake lacks, saying what is lost; empty when none is absent."""
-    return [f"{name} absent: {loss}" for name, loss in LOST.items() if name not in lake.tables]
+    """One sentence for each optional table the lake lacks or holds empty, saying what is lost."""
+    words = {name: "absent" if name not in lake.tables else "empty" if lake.is_empty(name) else "" for name in LOST}
+    return [f"{name} {words[name]}: {loss}" for name, loss in LOST.items() if words[name]]
 
 
 def _quoted(name: str) -> str:

@@ -5,14 +5,18 @@ A stage with several tables becomes one multi-asset, each of whose tables can be
 https://docs.dagster.io/guides/build/assets
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
+from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.orchestration.partitions import mapping, window_of
+from majors_alts_pipeline.orchestration.previews import markdown
 from majors_alts_pipeline.orchestration.resources import StudyResource
 from majors_alts_pipeline.orchestration.study import code_version
 from majors_alts_pipeline.stages import STAGES, Stage
@@ -23,6 +27,9 @@ TABLE_KINDS = {"polars", "parquet"}
 IO_MANAGER = "tables"
 SINGLE_RUN = dg.BackfillPolicy.single_run()
 LAKE = "lake"
+_HEADLINE = ("account", "sharpe", "sharpe_low", "sharpe_high", "cagr", "volatility", "max_drawdown", "cost_annual")
+
+Piece = tuple[Window, Mapping[str, pl.DataFrame]]
 
 
 def build_assets(
@@ -61,12 +68,24 @@ def _stage_asset(stage: Stage, settings: Settings, partitions: dg.DailyPartition
     )
     def compute(context: dg.AssetExecutionContext, study: StudyResource) -> Iterator[dg.Output[Any]]:
         window = window_of(context.partition_key_range)
-        frames = study.of_run(context.run.run_id).compute(stage, window)
+        pieces = _begun(study.of_run(context.run.run_id).stream(stage, window))
+        if len(stage.tables) > 1:
+            pieces = list(pieces)
         for table in stage.tables:
             if table in context.op_execution_context.selected_output_names:
-                yield dg.Output(frames[table], output_name=table)
+                yield dg.Output(_of_table(pieces, table), output_name=table)
 
     return compute
+
+
+def _begun(pieces: Iterator[Piece]) -> Iterable[Piece]:
+    """Compute the first piece now, so that what is wrong fails the step itself and not the storing of it."""
+    return chain([next(pieces)], pieces)
+
+
+def _of_table(pieces: Iterable[Piece], table: str) -> Iterator[tuple[Window, pl.DataFrame]]:
+    """Rows of one table piece by piece; each is computed when the one before it is stored."""
+    return ((days, frames[table]) for days, frames in pieces)
 
 
 def _deps(stage: Stage, settings: Settings) -> list[dg.AssetDep]:
@@ -96,7 +115,7 @@ def column_schema(contract: TableContract) -> dg.TableSchema:
             dg.TableColumn(
                 name,
                 type=str(column.dtype),
-                description=f"[{column.unit}] {column.description}" if column.unit else column.description,
+                description=column.description,
                 constraints=dg.TableColumnConstraints(nullable=column.nullable),
                 tags={"unit": _tag(column.unit)} if column.unit else {},
             )
@@ -135,6 +154,7 @@ def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition
             metadata={
                 "report": dg.MetadataValue.path(str(built.html)),
                 "verdict": built.verdict,
+                "preview": dg.MetadataValue.md(markdown(built.kpis.select(_HEADLINE))),
                 "SIMULATED": run.study.lake.simulated,
                 "study": run.study.study_id,
                 **{name: kpis[name] for name in ("sharpe", "cagr", "max_drawdown") if kpis.get(name) is not None},
@@ -153,6 +173,7 @@ def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition
 
         held = study.of_run(context.run.run_id).study
         document = signals_of(held, datetime.now(UTC).date())
+        decisions = pl.DataFrame(document["decisions"], infer_schema_length=None)
         write_signals(document, study.paths.signals)
         return dg.MaterializeResult(
             metadata={
@@ -161,6 +182,9 @@ def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition
                 "regime": document["regime"],
                 "data_age_days": document["data_age_days"],
                 "trades": document["trades"],
+                "preview": dg.MetadataValue.md(
+                    markdown(decisions) if decisions.height else "flat: no position is held and none is asked for"
+                ),
                 "SIMULATED": document["simulated"],
             }
         )

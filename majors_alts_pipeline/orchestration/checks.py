@@ -52,12 +52,13 @@ def _lake_checks(settings: Settings) -> dg.AssetChecksDefinition:
         findings = run.study.findings(date.fromisoformat(expected) if expected else None)
         for name, severity in severities.items():
             rows = findings.filter(pl.col("check") == name)
-            words = rows["message"][0] if rows.height else "nothing found"
+            more = f" (and {rows.height - 1:,} more such findings)" if rows.height > 1 else ""
+            words = rows["message"][0] + more if rows.height else "nothing found"
             yield _result(
                 "panel",
                 name,
                 Verdict(rows.is_empty(), words, rows.select("table", "asset_id", "date", "value", "message")),
-                severity,
+                rows["severity"][0] if rows.height else severity,
             )
 
     return lake_quality

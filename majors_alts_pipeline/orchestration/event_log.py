@@ -12,6 +12,8 @@ Belongs here: how events are stored and pruned. Does not belong here: anything a
 import fcntl
 import logging
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -30,6 +32,7 @@ from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     SqlEventLogStorageTable,
 )
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
@@ -43,6 +46,8 @@ _log = logging.getLogger(__name__)
 _FINISHED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 _MATERIALIZATION = "ASSET_MATERIALIZATION"
 _RUNS_PER_STATEMENT = 500
+# The index and the runs being written.
+_OPEN_DATABASES = 3
 
 
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
@@ -58,7 +63,36 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                 dg.__version__,
                 ", ".join(sorted(TESTED_VERSIONS)),
             )
+        self._engine_lock = threading.Lock()
+        self._engines: OrderedDict[tuple[Any, ...], sa.Engine] = OrderedDict()
         super().__init__(base_dir, inst_data)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[sa.Connection]:
+        """Connect as stock storage does, but keep the connection: closing one costs a checkpoint and its fsync."""
+        if not self.batches:
+            with super()._connect(shard) as conn:
+                yield conn
+            return
+        with self._engine_lock, self._engine(shard).connect() as conn, conn.begin():
+            yield conn
+
+    def _engine(self, shard: str) -> sa.Engine:
+        # The inode tells a database that was deleted, the process id one that was opened before a fork.
+        key = (shard, os.getpid(), _inode(self.path_for_shard(shard)))
+        if key not in self._engines or shard not in self._initialized_dbs:
+            with super()._connect(shard):
+                pass  # Creates the database and its tables when they are not there.
+            key = (shard, os.getpid(), _inode(self.path_for_shard(shard)))
+            self._engines[key] = sa.create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=sa.StaticPool,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+            )
+        self._engines.move_to_end(key)
+        while len(self._engines) > _OPEN_DATABASES:
+            self._engines.popitem(last=False)[1].dispose()
+        return self._engines[key]
 
     @classmethod
     def config_type(cls) -> Any:
@@ -166,6 +200,13 @@ def _below_home(block: str, base_dir: str) -> str:
             "run `source env.sh` or set it to an absolute path"
         )
     return str(Path(home) / base_dir)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _is_asset(event: EventLogEntry) -> bool:

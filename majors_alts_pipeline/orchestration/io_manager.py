@@ -4,6 +4,7 @@ Belongs here: the bridge from Dagster's partitions to `TableStore`. Does not bel
 written. https://docs.dagster.io/guides/build/io-managers/defining-a-custom-io-manager
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,7 @@ import polars as pl
 from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.orchestration.compatibility import is_tested_dagster
 from majors_alts_pipeline.orchestration.partitions import window_of
-from majors_alts_pipeline.orchestration.previews import HISTORY_DAYS, preview
+from majors_alts_pipeline.orchestration.previews import HISTORY_DAYS, headline, preview
 from majors_alts_pipeline.orchestration.resources import StudyResource, StudyRun
 
 
@@ -21,8 +22,8 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
 
     study: dg.ResourceDependency[StudyResource]
 
-    def handle_output(self, context: dg.OutputContext, obj: pl.DataFrame) -> None:
-        """Replace the days of the run's partitions with the rows of `obj`.
+    def handle_output(self, context: dg.OutputContext, obj: Iterable[tuple[Window, pl.DataFrame]]) -> None:
+        """Replace the days of the run's partitions with the rows of `obj`, (days, rows) pieces in order.
 
         Raises:
             StorageError: the disk refuses the write, or a row lies outside the partitions.
@@ -31,7 +32,7 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
         run = self.study.of_run(context.run_id)
         table = context.asset_key.path[-1]
         window = window_of(context.asset_partition_key_range)
-        sizes = run.write(table, window, obj)
+        sizes = {day: rows for days, frame in obj for day, rows in run.write(table, days, frame).items()}
         # In a range this is repeated on the event of every day: only tiny values here, the rest on the last
         # day.
         context.add_output_metadata({"study": run.study.study_id, "SIMULATED": run.study.lake.simulated})
@@ -39,7 +40,7 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
             day.isoformat(): {"dagster/partition_row_count": rows} for day, rows in sizes.items()
         }
         per_day[window.end.isoformat()] |= {
-            "preview": dg.MetadataValue.md(_preview(run, table, window)),
+            **_shown(run, table, window),
             "path": dg.MetadataValue.path(str(run.study.store.folder(table))),
         }
         _add_metadata_per_day(context, per_day)
@@ -58,9 +59,10 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
         return run.study.store.read(table, window)
 
 
-def _preview(run: StudyRun, table: str, window: Window) -> str:
+def _shown(run: StudyRun, table: str, window: Window) -> dict[str, object]:
     newest = Window(window.end, window.end)
-    return preview(table, run.study.store.read(table, newest.back(HISTORY_DAYS - 1)))
+    history = run.study.store.read(table, newest.back(HISTORY_DAYS - 1))
+    return {"today": headline(table, history), "preview": dg.MetadataValue.md(preview(table, history))}
 
 
 def _add_metadata_per_day(context: dg.OutputContext, per_day: dict[str, dict[str, object]]) -> None:

@@ -7,7 +7,7 @@ https://docs.dagster.io/guides/build/partitions-and-backfills
 import json
 import logging
 import os
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -29,11 +29,17 @@ _ALL_DAYS = 20_000
 def daily_partitions(paths: Paths, settings: Settings) -> dg.DailyPartitionsDefinition:
     """UTC days from the lake's first day on, without an end: a new day needs no reload.
 
-    A simulated lake may reach beyond today, and so do its partitions.
+    A simulated lake has an end, perhaps beyond today, and so have its partitions.
     """
     first, last = lake_days(paths, settings)
-    beyond = (last - datetime.now(UTC).date()).days + 1 if last is not None else 0
-    return dg.DailyPartitionsDefinition(start_date=first.isoformat(), end_offset=max(beyond, 0))
+    if last is None:
+        return dg.DailyPartitionsDefinition(start_date=first.isoformat())
+    beyond = (last - datetime.now(UTC).date()).days + 1
+    return dg.DailyPartitionsDefinition(
+        start_date=first.isoformat(),
+        end_date=(last + timedelta(days=1)).isoformat(),
+        end_offset=max(beyond, 0),
+    )
 
 
 def mapping(item: Input, settings: Settings) -> dg.TimeWindowPartitionMapping:

@@ -181,13 +181,30 @@ def preview(table: str, history: pl.DataFrame) -> str:
         return "no rows"
     shown = PREVIEWS[table]
     newest = history.filter(pl.col("date") == pl.col("date").max())
-    series = shown.series(history).drop_nulls("value")
-    picture = _picture(shown.caption, series["value"].cast(pl.Float64).to_list()) if series.height else ""
+    values = _values(shown, history)
+    picture = _picture(_label(shown.caption, values), values) if values else ""
     text = f"**{newest['date'][0]}**\n\n{picture}\n\n{markdown(shown.rows(newest))}\n"
     return text if len(text.encode()) <= MAX_BYTES else f"{picture}\n\n(rows left out: the preview is bounded)"
 
 
-def _picture(caption: str, values: Sequence[float]) -> str:
+def headline(table: str, history: pl.DataFrame) -> str:
+    """The preview's line in words: the last value, and the range over `history` to hold it against."""
+    shown = PREVIEWS[table]
+    values = _values(shown, history)
+    return _label(shown.caption, values) if values else f"{shown.caption}: no value in these days"
+
+
+def _values(shown: Preview, history: pl.DataFrame) -> list[float]:
+    return [] if history.is_empty() else shown.series(history)["value"].drop_nulls().cast(pl.Float64).to_list()
+
+
+def _label(caption: str, values: Sequence[float]) -> str:
+    return (
+        f"{caption}: {_number(values[-1])} (last {len(values)} days: {_number(min(values))} to {_number(max(values))})"
+    )
+
+
+def _picture(label: str, values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     spread = (high - low) or 1.0
     step = (_WIDTH - 2 * _PAD) / max(len(values) - 1, 1)
@@ -195,7 +212,6 @@ def _picture(caption: str, values: Sequence[float]) -> str:
         f"{_PAD + k * step:.1f},{_HEIGHT - _PAD - (value - low) / spread * (_HEIGHT - 3 * _PAD - 12):.1f}"
         for k, value in enumerate(values)
     )
-    label = f"{caption}: {values[-1]:,.6g} (last {len(values)} days: {low:,.6g} to {high:,.6g})"
     svg = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" role="img">'
         f'<rect width="100%" height="100%" fill="#ffffff"/>'
@@ -211,7 +227,7 @@ def _escape(text: str) -> str:
 
 
 def markdown(frame: pl.DataFrame) -> str:
-    """Markdown table of a small frame, numbers to six digits."""
+    """Markdown table of a small frame, numbers to five digits or to the unit."""
     header = f"| {' | '.join(frame.columns)} |\n|{'---|' * frame.width}"
     body = "\n".join(f"| {' | '.join(_cell(value) for value in row)} |" for row in frame.iter_rows())
     return f"{header}\n{body}"
@@ -220,4 +236,8 @@ def markdown(frame: pl.DataFrame) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,.6g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return _number(value) if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:,.5g}"

@@ -94,7 +94,7 @@ def stored_window(study: Study) -> Window:
     """First to last stored day of the backtest.
 
     Raises:
-        StorageError: nothing is stored, or a table lacks a day in between.
+        StorageError: nothing is stored, a table lacks a day in between, or days are another lake's.
     """
     days = study.store.days("backtest")
     if not days:
@@ -102,6 +102,7 @@ def stored_window(study: Study) -> Window:
             f"backtest: nothing stored under {study.store.root}; run `majors-alts run` or "
             "`dagster asset materialize --select '*' --partition-range FIRST...LAST` first"
         )
+    study.require_own_days()
     window = Window(days[0], days[-1])
     for table in TABLES:
         missing = study.store.missing(table, window)

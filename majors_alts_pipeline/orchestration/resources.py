@@ -4,7 +4,7 @@ Belongs here: how a run finds its lake, configuration and results. Does not belo
 them. https://docs.dagster.io/guides/build/external-resources
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
@@ -45,8 +45,8 @@ class StudyRun:
     identity: Mapping[str, tuple[Any, ...]]
     runner: StoredRunner
 
-    def compute(self, stage: Stage, window: Window) -> Mapping[str, pl.DataFrame]:
-        """Rows of the stage's tables in `window`.
+    def stream(self, stage: Stage, window: Window) -> Iterator[tuple[Window, Mapping[str, pl.DataFrame]]]:
+        """Yield the rows of the stage's tables in consecutive pieces of `window`; see `Runner.stream`.
 
         Raises:
             PartitionError: the lake does not have these days.
@@ -54,9 +54,9 @@ class StudyRun:
         """
         self.require_same_lake(f"before {stage.name}")
         self.study.require(window)
-        frames = self.runner.run(stage, window)
-        self.require_same_lake(f"while {stage.name} was computed")
-        return frames
+        for piece, frames in self.runner.stream(stage, window):
+            self.require_same_lake(f"while {stage.name} was computed")
+            yield piece, frames
 
     def write(self, table: str, window: Window, frame: pl.DataFrame) -> dict[date, int]:
         """Store rows; what is stored need not be remembered."""

@@ -26,6 +26,7 @@ from pathlib import Path
 import polars as pl
 
 from majors_alts_pipeline.calendar import Window
+from majors_alts_pipeline.orchestration.months import DayFile, FileState, Months, complete_months, file_state
 from majors_alts_pipeline.tables import TABLES, TableContract
 
 STAMP_KEY = "majors_alts"
@@ -98,11 +99,14 @@ class TableStore:
     Args:
         root: directory of the results; created at the first write.
         contracts: tables it may hold; those of the pipeline by default.
+        cache: directory for copies by month, which make reading years fast; None for none.
     """
 
-    def __init__(self, root: Path, contracts: Mapping[str, TableContract] = TABLES) -> None:
+    def __init__(self, root: Path, contracts: Mapping[str, TableContract] = TABLES, cache: Path | None = None) -> None:
         self.root = Path(root)
         self._contracts = contracts
+        own = sha256(str(self.root.absolute()).encode()).hexdigest()[:12]
+        self._months = None if cache is None else Months(cache / "months" / own)
 
     def folder(self, table: str) -> Path:
         """Directory of a table's files.
@@ -146,12 +150,25 @@ class TableStore:
             folder.mkdir(parents=True, exist_ok=True)
             remove_stale_temporaries(folder)
             offset = 0
+            written: dict[date, DayFile] = {}
             for day, size in sizes.items():
-                _replace(folder, day, frame.slice(offset, size), stamps[day])
+                text = stamps[day].encode()
+                written[day] = DayFile(_replace(folder, day, frame.slice(offset, size), text), text)
                 offset += size
         except OSError as error:
             raise StorageError(_write_failure(table, day, folder, error)) from error
+        self._keep_months(table, written, sizes, frame)
         return sizes
+
+    def _keep_months(
+        self, table: str, days: Mapping[date, DayFile], sizes: Mapping[date, int], frame: pl.DataFrame
+    ) -> None:
+        if self._months is None:
+            return
+        begins = dict(zip(sizes, itertools.accumulate(sizes.values(), initial=0), strict=False))
+        for month in complete_months({day: kept.state for day, kept in days.items()}):
+            rows = frame.slice(begins[month[0]], sum(sizes[day] for day in month))
+            self._months.keep(table, {day: days[day] for day in month}, rows)
 
     @staticmethod
     def _rows_per_day(table: str, window: Window, frame: pl.DataFrame) -> dict[date, int]:
@@ -163,6 +180,18 @@ class TableStore:
                 f"({_list_days(sorted(counts))}); the stage must return the rows of its window only"
             )
         return sizes
+
+    def remove(self, table: str, days: Iterable[date]) -> None:
+        """Delete the files of `days`.
+
+        Raises:
+            StorageError: the directory may not be written.
+        """
+        for day in days:
+            try:
+                self.path(table, day).unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(_write_failure(table, day, self.folder(table), error)) from error
 
     # ---- reading ----------------------------------------------------------------------------------------
 
@@ -181,23 +210,67 @@ class TableStore:
 
     def scan(self, table: str, window: Window) -> pl.LazyFrame:
         """Scan the stored rows of `window`, sorted by the table's key; days not stored are left out."""
-        paths = [self.path(table, day) for day in self.days(table) if window.start <= day <= window.end]
-        if not paths:
+        states = self._states(table, window)
+        if not states:
             return self._contracts[table].empty().lazy()
-        return pl.scan_parquet(paths, glob=False, hive_partitioning=False)
+        held = self._held(table, states)
+        paths = dict.fromkeys(
+            self._months.path(table, day) if self._months and day in held else self.path(table, day) for day in states
+        )
+        return pl.scan_parquet(list(paths), glob=False, hive_partitioning=False)
 
-    def read(self, table: str, window: Window) -> pl.DataFrame:
-        """Read the stored rows of `window`.
+    def _states(self, table: str, window: Window) -> dict[date, FileState]:
+        first, last = f"{window.start}.parquet", f"{window.end}.parquet"
+        try:
+            with os.scandir(self.folder(table)) as entries:
+                found = [entry for entry in entries if first <= entry.name <= last and _DAY_FILE.match(entry.name)]
+                states = [(entry.name, entry.stat()) for entry in found]
+        except FileNotFoundError:
+            return {}
+        return {
+            date.fromisoformat(name[:10]): (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            for name, stat in sorted(states, key=lambda state: state[0])
+        }
+
+    def _held(self, table: str, states: Mapping[date, FileState]) -> dict[date, DayFile]:
+        """Days that need not be opened one by one; a complete month met for the first time is copied."""
+        if self._months is None:
+            return {}
+        held = self._months.held(table, states)
+        missing = [month for month in complete_months(states) if month[0] not in held]
+        for month in missing:
+            self._copy_month(table, month, states)
+        return held if not missing else self._months.held(table, states)
+
+    def _copy_month(self, table: str, month: Sequence[date], states: Mapping[date, FileState]) -> None:
+        assert self._months is not None
+        paths = [self.path(table, day) for day in month]
+        try:
+            rows = pl.scan_parquet(paths, glob=False, hive_partitioning=False).collect()
+        except (pl.exceptions.PolarsError, OSError):
+            return  # The reader of the day files meets it too, and says which day and what to do.
+        if rows.schema != self._contracts[table].schema:
+            return
+        stamps = {day: self._stamp(table, day).encode() for day in month}
+        now = self._states(table, Window(month[0], month[-1]))
+        # A day replaced meanwhile: its rows may be the old or the new ones, so nothing is kept.
+        if all(now.get(day) == states[day] for day in month):
+            self._months.keep(table, {day: DayFile(states[day], stamps[day]) for day in month}, rows)
+
+    def read(self, table: str, window: Window, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """Read the stored rows of `window`, of `columns` (None: all) only.
 
         Raises:
             StorageError: a file is truncated, corrupt, or was written under another contract.
         """
+        contract = self._contracts[table]
+        names = list(contract.schema if columns is None else columns)
         try:
-            frame = self.scan(table, window).collect()
+            scan = self.scan(table, window)
+            frame = (scan if columns is None else scan.select(names)).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise StorageError(self._read_failure(table, window, error)) from error
-        contract = self._contracts[table]
-        if frame.schema != contract.schema:
+        if frame.schema != pl.Schema({name: contract.schema[name] for name in names}):
             raise StorageError(f"{table}: stored columns differ from the contract; {_remedy(table, window)}")
         return frame
 
@@ -207,9 +280,13 @@ class TableStore:
         Raises:
             StorageError: a file has no readable footer or no stamp.
         """
-        days = [day for day in self.days(table) if window.start <= day <= window.end]
+        states = self._states(table, window)
+        held = self._held(table, states)
+        days = [day for day in states if day not in held]
         with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-            return dict(zip(days, pool.map(lambda day: self._stamp(table, day), days), strict=True))
+            opened = dict(zip(days, pool.map(lambda day: self._stamp(table, day), days), strict=True))
+        decoded = {text: Stamp.decode(text) for text in {held[day].stamp for day in held}}
+        return {day: opened[day] if day in opened else decoded[held[day].stamp] for day in states}
 
     def _stamp(self, table: str, day: date) -> Stamp:
         path = self.path(table, day)
@@ -297,17 +374,20 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _replace(folder: Path, day: date, rows: pl.DataFrame, stamp: Stamp) -> None:
+def _replace(folder: Path, day: date, rows: pl.DataFrame, stamp: str) -> FileState:
     # Encoded in memory first: a full disk then fails in one place, with an errno, whatever Polars does.
     buffer = BytesIO()
-    rows.write_parquet(buffer, compression="zstd", metadata={STAMP_KEY: stamp.encode()})
+    rows.write_parquet(buffer, compression="zstd", metadata={STAMP_KEY: stamp})
     temporary = folder / f".{day.isoformat()}.{os.getpid()}.{next(_serial)}.tmp"
     try:
         temporary.write_bytes(buffer.getbuffer())
+        # Taken before the rename: afterwards the name may already be another run's file.
+        state = file_state(temporary)
         os.replace(temporary, folder / f"{day.isoformat()}.parquet")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return state
 
 
 def _write_failure(table: str, day: date, folder: Path, error: OSError) -> str:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, cached_property
@@ -21,7 +21,13 @@ import polars as pl
 from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings, load_settings
 from majors_alts_pipeline.config.paths import Paths
-from majors_alts_pipeline.orchestration.storage import Stamp, StorageError, TableStore, contract_digest
+from majors_alts_pipeline.orchestration.storage import (
+    MixedStudyError,
+    Stamp,
+    StorageError,
+    TableStore,
+    contract_digest,
+)
 from majors_alts_pipeline.stages import STAGE_OF_TABLE, all_sections
 from majors_alts_pipeline.tables import TABLES
 
@@ -86,7 +92,8 @@ class Study:
             LakeError: the lake cannot be read.
         """
         settings = load_settings(paths.config)
-        return cls(configured_lake(paths, settings, say), settings, TableStore(paths.artifacts), paths.cache, say)
+        store = TableStore(paths.artifacts, cache=paths.cache)
+        return cls(configured_lake(paths, settings, say), settings, store, paths.cache, say)
 
     @cached_property
     def history(self) -> Window:
@@ -123,6 +130,41 @@ class Study:
                 "another lake"
             )
         return window
+
+    def require_own_days(self) -> None:
+        """Refuse results that hold days this lake does not know: they were made from another lake.
+
+        Raises:
+            MixedStudyError: a table has a stored day before the lake's first price or after its last.
+        """
+        for table, foreign in self._foreign_days().items():
+            raise MixedStudyError(
+                f"{table} under {self.store.root}: {len(foreign)} stored days, {foreign[0]} to {foreign[-1]}, are not "
+                f"days of the lake at {self.lake.location} ({self.lake.first_day()} to {self.lake.last_day()}): they "
+                "were made from another lake. Keep this study apart with MAJORS_ALTS_OUT (--out, make run OUT=...), or "
+                f"run the whole history of this lake, which replaces the results under {self.store.root}"
+            )
+
+    def drop_foreign_days(self) -> None:
+        """Delete, and say so, the days this lake does not know: a run of a whole history replaces what was there.
+
+        Raises:
+            StorageError: the directory may not be written.
+        """
+        foreign = self._foreign_days()
+        for table, days in foreign.items():
+            self.store.remove(table, days)
+        if foreign:
+            every = sorted({day for days in foreign.values() for day in days})
+            self.say(
+                f"replacing the results of another lake under {self.store.root}: {len(every)} days from {every[0]} to "
+                f"{every[-1]} were removed; keep two studies with MAJORS_ALTS_OUT (--out, make run OUT=...)"
+            )
+
+    def _foreign_days(self) -> dict[str, list[date]]:
+        first, last = self.lake.first_day(), self.lake.last_day()
+        stored = {table: [day for day in self.store.days(table) if not first <= day <= last] for table in TABLES}
+        return {table: days for table, days in stored.items() if days}
 
     def stamps(self, table: str, window: Window) -> dict[date, Stamp]:
         """Stamp each day of `window` gets when `table` is written for this study."""
@@ -168,7 +210,7 @@ class Study:
             self.say(f"cannot keep the lake's findings in {path}: {error}; they are found again next time")
         return found
 
-    def stored(self, table: str, window: Window) -> pl.DataFrame | None:
+    def stored(self, table: str, window: Window, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """Rows of `table` in `window` when every day is stored, else None; the `Reader` of the chain.
 
         Raises:
@@ -179,7 +221,7 @@ class Study:
             return None
         for warning in self.store.check_consistent(table, window, self.stamps(table, window)):
             self.say(warning)
-        return self.store.read(table, window)
+        return self.store.read(table, window, columns)
 
     def write(self, table: str, window: Window, frame: pl.DataFrame) -> dict[date, int]:
         """Store the rows of `window`, stamped; returns rows per day."""

@@ -25,13 +25,14 @@ class TableReader:
     def __init__(self, tables: Mapping[str, pl.DataFrame], held: Window, withheld: Mapping[str, Window]) -> None:
         self._tables, self._held, self._withheld = tables, held, withheld
 
-    def stored(self, table: str, window: Window) -> pl.DataFrame | None:
+    def stored(self, table: str, window: Window, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """Rows of the window, or None when a withheld or unheld day is among them."""
         gone = self._withheld.get(table)
         overlaps = gone is not None and gone.start <= window.end and window.start <= gone.end
         if table not in self._tables or overlaps or window.start < self._held.start or window.end > self._held.end:
             return None
-        return window.keep(self._tables[table])
+        frame = window.keep(self._tables[table])
+        return frame if columns is None else frame.select(columns)
 
 
 def differing_rows(left: pl.DataFrame, right: pl.DataFrame) -> int:

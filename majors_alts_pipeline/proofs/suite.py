@@ -15,7 +15,7 @@ from majors_alts_pipeline.proofs import accounts, exactness, markets
 from majors_alts_pipeline.proofs.proof import Proof
 
 Progress = Callable[[str], None]
-EFFECTS = (0.0, 0.005, 0.01)
+EFFECTS = (0.0, 0.001, 0.002, 0.005, 0.01)
 """Planted expected daily returns of the book in the favourable hidden state, decimal."""
 
 

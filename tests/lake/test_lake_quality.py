@@ -1,6 +1,9 @@
 # ruff: noqa: E501 (tables of cases read better unbroken)
 from __future__ import annotations
 
+from datetime import date
+
+import numpy as np
 import polars as pl
 import pytest
 from lake_cases import REAL_LAKES, SETTINGS, SHARED, at, changed, day, settings_with, small_tables
@@ -174,9 +177,7 @@ def test_a_rename_is_suspected():
         .then(close * 1000)
         .otherwise("close")
     )
-    found = [
-        item for item in findings({"fact_price": renamed}) if item.check == "redenomination" and "SOL2" in item.message
-    ]
+    found = [item for item in findings({"fact_price": renamed}) if item.check == "renamed" and "SOL2" in item.message]
     assert [(item.asset_id, item.date) for item in found][:1] == [("SOL", day(41))]
 
 
@@ -212,10 +213,59 @@ def test_real_lakes_raise_no_false_error(name):
     named = {(item.check, item.asset_id) for item in found}
     expected = (
         {("flag_contradiction", "USUAL"), ("flag_contradiction", "STBL"), ("contract_multipliers", "0G"), ("contract_multipliers", "2Z")}
-        if name == "lake" else {("redenomination", "LUNA")}
+        if name == "lake" else {("collapse", "LUNA")}
     )  # fmt: skip
     assert expected <= named
 
 
 def test_registry_and_default_severities_agree():
     assert set(CHECKS) == set(SETTINGS.quality.severity)
+
+
+def with_volume_that_follows_moves(tables, seed=5):
+    """Volume as markets make it: it swells on the day prices move."""
+    noise = 0.3 * np.random.default_rng(seed).standard_normal(tables["fact_price"].height)
+    moved = (pl.col("close") / pl.col("close").shift(1).over("asset_id")).log().abs().fill_null(0.0)
+    prices = tables["fact_price"].with_columns(volume=1e7 * (20 * moved + pl.Series(noise)).exp())
+    return {**tables, "fact_volume": prices.select("asset_id", "date", "volume", "source")}
+
+
+@pytest.mark.parametrize(("shift", "word"), [(-1, "a day early"), (1, "a day late")])
+def test_a_volume_table_on_another_clock_is_found(shift, word):
+    tables = with_volume_that_follows_moves(TABLES)
+    assert findings(tables) == []
+    tables["fact_volume"] = tables["fact_volume"].with_columns(pl.col("date") + pl.duration(days=shift))
+    (item,) = [item for item in findings(tables) if item.check == "shifted_clock"]
+    assert item.table == "fact_volume"
+    assert word in item.message
+
+
+def test_prices_on_another_clock_are_blamed_not_the_tables_beside_them():
+    tables = with_volume_that_follows_moves(TABLES)
+    tables["fact_price"] = tables["fact_price"].with_columns(pl.col("date") - pl.duration(days=1))
+    found = findings(tables)
+    clock = [item for item in found if item.check == "shifted_clock"]
+    assert {item.table for item in clock} == {"fact_ohlc", "fact_volume"}
+    assert all("likelier fact_price is stamped a day early" in item.message for item in clock)
+    assert [item for item in found if item.check == "future_dates"] == []
+    (late,) = [item for item in found if item.check == "frozen_feed" and item.table == "fact_price"]
+    assert f"reach {day(89)}: the prices are late, or stamped a day early" in late.message
+
+
+def test_a_collapse_is_no_change_of_unit():
+    died = scaled("fact_price", "close", (pl.col("asset_id") == "SOL") & (pl.col("date") >= day(45)), 0.003)
+    (item,) = [item for item in findings(died) if item.check in {"collapse", "redenomination"}]
+    assert (item.check, item.severity, item.asset_id, item.date) == ("collapse", "WARN", "SOL", day(45))
+
+
+@pytest.mark.parametrize("value", [date(2099, 1, 1), date(9999, 12, 31)])
+def test_a_price_in_the_far_future_is_named(value):
+    stray = PRICE.filter(at("SOL", 20)).with_columns(date=pl.lit(value))
+    found = [item for item in findings({**TABLES, "fact_price": pl.concat([PRICE, stray])}) if item.severity == "ERROR"]
+    assert [(item.check, item.asset_id, item.date) for item in found] == [("future_dates", "SOL", value)]
+
+
+def test_a_table_of_nulls_is_no_feed():
+    nulls = {**TABLES, "fact_funding": TABLES["fact_funding"].with_columns(funding_rate=pl.lit(None, pl.Float64))}
+    (item,) = [item for item in findings(nulls) if item.table == "fact_funding"]
+    assert (item.check, item.message.split(";")[0]) == ("frozen_feed", "fact_funding: the table holds no value")

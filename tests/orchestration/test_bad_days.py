@@ -65,6 +65,34 @@ def test_revised_facts_are_a_mixture(materialise: Materialise, paths: Paths) -> 
     materialise("kpis", LAST)
 
 
+def test_results_of_another_lake_are_named_and_kept(materialise: Materialise, paths: Paths) -> None:
+    from majors_alts_pipeline.main_job import run_history
+    from majors_alts_pipeline.orchestration.reporting import stored_window
+
+    materialise(ALL, FIRST, LAST)
+    before = TableStore(paths.artifacts).stamps("panel", HISTORY)
+    write_lake(Path(paths.lake or ""), n_days=20)
+    study = Study.open(paths, print)
+    for command in (lambda: run_history(paths, FIRST, None, print), lambda: stored_window(study)):
+        with pytest.raises(MixedStudyError, match=rf"{LAST}, are not days of the lake.*another lake.*OUT="):
+            command()
+    assert TableStore(paths.artifacts).stamps("panel", HISTORY) == before
+
+
+def test_a_whole_history_replaces_the_results_of_another_lake(materialise: Materialise, paths: Paths) -> None:
+    materialise(ALL, FIRST, LAST)
+    write_lake(Path(paths.lake or ""), n_days=20)
+    said: list[str] = []
+    study = Study.open(paths, said.append)
+    study.drop_foreign_days()
+    study.require_own_days()
+    assert {tuple(study.store.days(table)) for table in TABLES} == {tuple(Window(FIRST, study.lake.last_day()).days())}
+    assert len(said) == 1
+    assert str(LAST) in said[0]
+    study.drop_foreign_days()
+    assert len(said) == 1
+
+
 def test_a_longer_lake_is_no_mixture(materialise: Materialise, paths: Paths) -> None:
     write_lake(Path(paths.lake or ""), n_days=30)
     materialise(ALL, FIRST, FIRST + timedelta(days=29))

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import shutil
-import time
-from contextlib import contextmanager
-from pathlib import Path
-
 import pytest
+from headless import chromium, complaints, picture, requested, wait_until
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
-SCREENSHOTS = Path(__file__).parents[2] / "artifacts" / "screenshots"
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-
-@contextmanager
-def _browser(width, theme, profile):
-    selenium = pytest.importorskip("selenium.webdriver")
-    if not (shutil.which(CHROMIUM) and shutil.which(DRIVER)):
-        pytest.skip("needs the Debian packages chromium and chromium-driver")
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    try:
-        size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        driver.execute_cdp_cmd("Network.enable", {})
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
-        yield driver
-    finally:
-        driver.quit()
-
-
-def _wait_until_drawn(driver, seconds=60):
-    start = time.monotonic()
-    while driver.execute_script("return document.querySelectorAll('.plot:not([data-drawn])').length"):
-        assert time.monotonic() - start < seconds, "some figures were never drawn"
-        time.sleep(0.1)
-
-
-def _requested(driver):
-    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [request["request"]["url"] for request in sent if request["documentURL"].startswith("file:")]
+UNDRAWN = "return document.querySelectorAll('.plot:not([data-drawn])').length"
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_report_offline(built, width, theme, tmp_path):
-    with _browser(width, theme, tmp_path / "profile") as driver:
+    with chromium(tmp_path / "profile", width, theme=theme, offline=True) as driver:
         driver.get(built.html.as_uri())
-        _wait_until_drawn(driver)
+        wait_until(lambda: not driver.execute_script(UNDRAWN), "some figures were never drawn")
         n_plots, n_drawn = driver.execute_script(
             "return [document.querySelectorAll('.plot').length, document.querySelectorAll('.plot .main-svg').length]"
         )
@@ -75,12 +27,9 @@ def test_report_offline(built, width, theme, tmp_path):
             "getComputedStyle(document.body).backgroundColor]"
         )
         assert _contrast(_rgb(tick), _rgb(paper)) >= 4.5
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-        (SCREENSHOTS / f"report_{width}_{theme}.png").write_bytes(base64.b64decode(shot["data"]))
-        errors = [entry for entry in driver.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}]
-        assert not errors
-        assert not [url for url in _requested(driver) if not url.startswith(("file:", "data:", "blob:"))]
+        picture(driver, f"report_{width}_{theme}")
+        assert not complaints(driver, "SEVERE", "WARNING")
+        assert not [url for url in requested(driver, "file:") if not url.startswith(("file:", "data:", "blob:"))]
 
 
 def _rgb(text):
