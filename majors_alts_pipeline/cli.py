@@ -257,7 +257,8 @@ def read(
     from majors_alts_pipeline import access
 
     if listing:
-        for (name,), columns in access.tables().group_by("table", maintain_order=True):
+        marked = access.tables().with_columns(key=pl.when("key").then(pl.lit("key")).otherwise(pl.lit("")))
+        for (name,), columns in marked.group_by("table", maintain_order=True):
             _print_table(str(name), columns.drop("table"))
         return
     if table is None:

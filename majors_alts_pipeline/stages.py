@@ -200,7 +200,7 @@ STAGES: tuple[Stage, ...] = (
             Input("universe", INCEPTION, columns=("date", "asset_id", "role", "eligible", "adv_usd")),
             Input("betas", INCEPTION, columns=("date", "asset_id", "beta_btc", "beta_eth")),
             Input("basket", INCEPTION, columns=("date", "asset_id", "weight")),
-            Input("regime", INCEPTION, columns=("date", "method", "label")),
+            Input("regime", INCEPTION, columns=("date", "method", "label", "score")),
         ),
         ("lake", "costs", "backtest", "regime"),
         "majors_alts_pipeline.backtest.stage:compute",

@@ -257,9 +257,14 @@ BACKTEST = TableContract(
         "regime": Column(S, "", "label known at the close of the day; NONE before the first"),
         "regime_traded": Column(S, "", "label whose decision the position held over the day carries out"),
         "exposure_multiplier": Column(F, "ratio", "volatility-target multiplier of the decision taken at the close"),
-        "n_positions": Column(N, "positions", "open positions at the close"),
+        "n_positions": Column(
+            N, "positions", "open positions at the close; counts of random_regimes: mean of its paths, rounded up"
+        ),
         "n_stopped": Column(N, "positions", "positions closed by a stop this day"),
         "n_dead_exits": Column(N, "positions", "positions closed for want of a price this day"),
+        "n_waiting": Column(
+            N, "positions", "orders that could not be traded at this close for want of a price of the asset's own"
+        ),
         "identity_error": Column(F, "fraction of NAV", "|NAV - (cash + positions)| / NAV, and of the P&L identity"),
     },
 )
@@ -297,23 +302,25 @@ POSITIONS = TableContract(
 
 KPIS = TableContract(
     "kpis",
-    "Performance of each account from inception to the day, as it was known that day.",
+    "Performance of each account from inception to the day, as it was known that day. random_regimes is the mean of "
+    "backtest.random_paths accounts: unless there is one path, what describes the path of a single account (marked *) "
+    "is null for it, since a mean of accounts is smoother than any of them.",
     ("date", "account"),
     {
         "date": _DATE,
         "account": Column(S, "", "account"),
         "n_days": Column(N, "days", "days since the first trade of any account"),
-        "n_invested_days": Column(N, "days", "days with a position over them"),
+        "n_invested_days": Column(N, "days", "days with a position over them, in any path of random_regimes"),
         "total_return": Column(F, "decimal", "NAV / initial NAV - 1"),
         "cagr": Column(F, "decimal per year", "compound annual growth, 365 days; null before 30 days", True),
-        "volatility": Column(F, "decimal per year", "sd of daily net returns x sqrt(365)", True),
-        "sharpe": Column(F, "per year", "mean / sd of daily net returns x sqrt(365), no risk-free rate", True),
-        "sharpe_se": Column(F, "per year", "Lo (2002) standard error under iid returns, annualised", True),
-        "sortino": Column(F, "per year", "mean / downside deviation about 0, x sqrt(365)", True),
-        "drawdown": Column(F, "decimal", "NAV / running peak - 1"),
-        "max_drawdown": Column(F, "decimal", "lowest drawdown so far"),
-        "exposure_time": Column(F, "fraction", "share of days with a position"),
-        "hit_rate": Column(F, "fraction", "share of invested days with a positive net return", True),
+        "volatility": Column(F, "decimal per year", "* sd of daily net returns x sqrt(365)", True),
+        "sharpe": Column(F, "per year", "* mean / sd of daily net returns x sqrt(365), no risk-free rate", True),
+        "sharpe_se": Column(F, "per year", "* Lo (2002) standard error under iid returns, annualised", True),
+        "sortino": Column(F, "per year", "* mean / downside deviation about 0, x sqrt(365)", True),
+        "drawdown": Column(F, "decimal", "* NAV / running peak - 1", True),
+        "max_drawdown": Column(F, "decimal", "* lowest drawdown so far", True),
+        "exposure_time": Column(F, "fraction", "* share of days with a position", True),
+        "hit_rate": Column(F, "fraction", "* share of invested days with a positive net return", True),
         "turnover_annual": Column(F, "NAV per year", "mean daily turnover x 365"),
         "cost_annual": Column(F, "decimal per year", "mean daily cost / NAV x 365"),
         "funding_annual": Column(F, "decimal per year", "mean daily funding / NAV x 365; positive = received"),

@@ -13,7 +13,7 @@ ACCOUNTS = ("regime", "always_on", "btc", "eth", "btc_eth", "alt_index", "random
 DETAILED = ("regime", "always_on")
 """Accounts whose positions are written."""
 
-_COUNTS = ("n_positions", "n_stopped", "n_dead_exits")
+_COUNTS = ("n_positions", "n_stopped", "n_dead_exits", "n_waiting")
 
 
 def alt_index_targets(universe: pl.DataFrame, decision_days: pl.Series, n: int) -> pl.DataFrame:
@@ -30,23 +30,31 @@ def alt_index_targets(universe: pl.DataFrame, decision_days: pl.Series, n: int) 
     )
 
 
+MEMORY_DAYS = 365
+"""Days over which the switching rates of the random regimes are counted."""
+
+_PRIOR_SWITCHES, _PRIOR_DAYS = 1.0, 10.0
+"""Added to the counts of switches and of days at risk, which are few at the start."""
+
+
 def random_exposure(actual: np.ndarray, path: int, seed: int, first_day: int, start: int) -> np.ndarray:
     """On/off path with the switching rates of the actual one, but at random times.
 
-    A two-state Markov chain: on day D it leaves its state with the frequency at which the actual path, up
-    to and including D, left that state; while no switch has been seen, it does not switch either. It starts
-    on day `start` in the state the actual path has there. Its uniforms are Philox numbers keyed by (seed,
-    path) and counted by the day, so cutting the data changes nothing before the cut (Salmon et al. 2011).
+    A two-state Markov chain: on day D it leaves its state with the frequency at which the actual path left that
+    state in the `MEMORY_DAYS` up to and including D, (switches + 1) / (days in the state + 10). Nothing is counted
+    before `start`, where the label is not yet a choice. It starts there in the state of the actual path. Its uniforms
+    are Philox numbers keyed by (seed, path) and counted by the day, so cutting the data changes nothing before the
+    cut (Salmon et al. 2011).
 
     Args:
         actual: (days,) exposure of the timed account, >= 0; on means > 0.
         path: number of the path.
         seed: of the study.
         first_day: day number of row 0.
-        start: row of the first decision.
+        start: row of the first day whose label is a choice: the book exists and the regime has a score.
 
     Returns:
-        (days,) exposure: the mean of the actual exposure over its days on so far, or 0.
+        (days,) exposure: the mean of the actual exposure over its days on so far (none yet: 0), or 0.
     """
     on = actual > 0.0
     stayed = np.zeros(len(on))
@@ -55,8 +63,8 @@ def random_exposure(actual: np.ndarray, path: int, seed: int, first_day: int, st
     before, now = on[start:-1], on[pairs]
     switched_off[pairs], switched_on[pairs] = before & ~now, ~before & now
     was_on[pairs], was_off[pairs] = before, ~before
-    leave_on = np.cumsum(switched_off) / np.maximum(np.cumsum(was_on), 1.0)
-    leave_off = np.cumsum(switched_on) / np.maximum(np.cumsum(was_off), 1.0)
+    leave_on = (_recent(switched_off) + _PRIOR_SWITCHES) / (_recent(was_on) + _PRIOR_DAYS)
+    leave_off = (_recent(switched_on) + _PRIOR_SWITCHES) / (_recent(was_off) + _PRIOR_DAYS)
     uniform = _uniforms(seed, path, first_day, len(on))
     state = _chain(bool(on[start]), uniform[pairs], leave_on[pairs], leave_off[pairs])
     counted = np.where(np.arange(len(on)) >= start, actual, 0.0)
@@ -64,6 +72,12 @@ def random_exposure(actual: np.ndarray, path: int, seed: int, first_day: int, st
     out = np.zeros(len(on))
     out[start:] = np.where(state, level[start:], 0.0)
     return out
+
+
+def _recent(flags: np.ndarray) -> np.ndarray:
+    """Number of flags in the last `MEMORY_DAYS`; whole numbers, hence exact wherever the range starts."""
+    total = np.cumsum(flags)
+    return total - np.concatenate([np.zeros(MEMORY_DAYS), total])[: len(total)]
 
 
 def _chain(state: bool, uniform: np.ndarray, leave_on: np.ndarray, leave_off: np.ndarray) -> np.ndarray:

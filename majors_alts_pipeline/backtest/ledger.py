@@ -40,12 +40,13 @@ _REBALANCE, _REGIME, _BAND, _STOP_FIXED, _STOP_TRAILING, _STOP_TIME, _DEAD, _RUI
 FLOWS = (
     "nav", "cash", "pnl_price", "pnl_funding", "pnl_funding_assumed", "cost_fees", "cost_slippage",
     "cost_impact", "cost_exit_haircut", "traded_major", "traded_alt", "long_usd", "short_usd",
-    "beta_btc_usd", "beta_eth_usd", "n_positions", "n_stopped", "n_dead_exits", "identity_error",
+    "beta_btc_usd", "beta_eth_usd", "n_positions", "n_stopped", "n_dead_exits", "n_waiting", "identity_error",
 )  # fmt: skip
 """Columns of `Accounts.flows`."""
 
 (_NAV, _CASH, _PRICE, _FUNDING, _ASSUMED, _FEES, _SLIPPAGE, _IMPACT, _HAIRCUT, _MAJOR, _ALT, _LONG, _SHORT,
- _BETA_BTC, _BETA_ETH, _N_POSITIONS, _N_STOPPED, _N_DEAD, _IDENTITY) = range(len(FLOWS))  # fmt: skip
+ _BETA_BTC, _BETA_ETH, _N_POSITIONS, _N_STOPPED, _N_DEAD, _N_WAITING,
+ _IDENTITY) = range(len(FLOWS))  # fmt: skip
 
 DETAILS = (
     "units", "target_weight", "order_usd", "traded_usd", "reason", "pnl_price", "pnl_funding", "cost_fees",
@@ -388,11 +389,12 @@ def _order_targets(
     tradable: np.ndarray,
     weights: np.ndarray,
     exposure: np.ndarray,
+    flow: np.ndarray,
 ) -> bool:
     """Order the targets of the decision of day `decided`; True when an order has to wait for a price.
 
     A stop decided before or with this decision overrides it for its asset, until a decision taken
-    after the fill.
+    after the fill. An order in an asset whose price is gone lapses and counts as waiting on its day only.
     """
     waits = False
     share = exposure[decided]
@@ -413,6 +415,7 @@ def _order_targets(
             whole[_WAIT_CODE, j] = 0
         elif np.isnan(price[t, j]):
             real[_REFERENCE, j] = 0.0
+            flow[_N_WAITING] += 1.0
         else:
             real[_WAIT, j] = target
             whole[_WAIT_CODE, j] = reason
@@ -436,6 +439,17 @@ def _order_waiting(t: int, real: np.ndarray, whole: np.ndarray, price: np.ndarra
         else:
             waits = True
     return waits
+
+
+@njit(cache=True)
+def _count_waiting(t: int, stop_lag: int, whole: np.ndarray, tradable: np.ndarray) -> float:
+    """Orders, stops that are due included, that had no price of their own at this close."""
+    waiting = 0.0
+    for j in range(whole.shape[1]):
+        decided = whole[_STOP_DAY, j]
+        if whole[_WAIT_CODE, j] or (decided != _NEVER and t - decided >= stop_lag and not tradable[t, j]):
+            waiting += 1.0
+    return waiting
 
 
 @njit(cache=True)
@@ -579,9 +593,11 @@ def _run(
         due_day = t - lag
         if due_day >= 0 and reasons[due_day] and not ruined:
             outstanding |= _order_targets(t, due_day, reasons[due_day], real, whole, price, tradable, weights,
-                                          exposure)  # fmt: skip
+                                          exposure, flow)  # fmt: skip
         if outstanding:
             outstanding = _order_waiting(t, real, whole, price, tradable)
+        if outstanding or stops:
+            flow[_N_WAITING] += _count_waiting(t, stop_lag, whole, tradable)
         cash += _execute(t, nav, stops, real, whole, price, major, half_spread, impact_unit, adv, scalars,
         flow,
                          details)  # fmt: skip
@@ -646,9 +662,10 @@ def run(market: Market, plan: Plan, capital: float, first_day: int, assets: list
 
     Raises:
         LedgerError: the two sides of the ledger differ by more than 1e-10 of NAV, or a traded or held
-            asset has
-            no volatility or beta; names account, day, asset and both sides.
+            asset has no volatility or beta; names account, day, asset and both sides. Or a price is not
+            positive and finite; names account, asset and row.
     """
+    _refuse_impossible_prices(market.price, plan.name, assets)
     days, names = market.price.shape
     flows = np.zeros((days, len(FLOWS)))
     planes = np.zeros((len(DETAILS), days, names) if details else (len(DETAILS), 0, 0))
@@ -666,6 +683,16 @@ def run(market: Market, plan: Plan, capital: float, first_day: int, assets: list
         where = f"account {plan.name} on {EPOCH + timedelta(days=first_day + int(day))}"
         raise LedgerError(_explain(status, where, assets[asset] if asset >= 0 else "", left, right))
     return Ledger(flows, planes)
+
+
+def _refuse_impossible_prices(price: np.ndarray, account: str, assets: list[str]) -> None:
+    impossible = (price <= 0.0) | (price == np.inf)
+    if impossible.any():
+        row, col = (int(k) for k in np.argwhere(impossible)[0])
+        raise LedgerError(
+            f"account {account}: the price of {assets[col]} in row {row} is {price[row, col]} USD; a price is positive "
+            "and finite, and NaN where there is none"
+        )
 
 
 def _explain(status: int, where: str, asset: str, left: float, right: float) -> str:

@@ -46,6 +46,7 @@ class Books:
         exposure: (days,) share of the book held under that label.
         decidable: (days,) bool, the basket exists, from `first` on.
         first: row of the first basket that is not flat, or None when there is none.
+        timed: row from which the label is a choice (the book exists and the regime has a score), or None.
     """
 
     basket: np.ndarray
@@ -55,6 +56,7 @@ class Books:
     exposure: np.ndarray
     decidable: np.ndarray
     first: int | None
+    timed: int | None
 
 
 def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
@@ -211,7 +213,16 @@ def _books(
         exposure=exposure,
         decidable=decidable,
         first=first,
+        timed=_first_timed(regime, history, first, settings),
     )
+
+
+def _first_timed(regime: pl.DataFrame, history: Window, first: int | None, settings: Settings) -> int | None:
+    of_method = history.keep(regime).filter(pl.col("method") == settings.regime.method)
+    scored = of_method.drop_nulls("score")["date"]
+    if first is None or scored.is_empty():
+        return None
+    return max(first, day_number(scored.min()) - day_number(history.start))  # type: ignore[arg-type]
 
 
 def _labels(regime: pl.DataFrame, history: Window, first: int | None, settings: Settings) -> np.ndarray:
@@ -272,11 +283,11 @@ def _run_accounts(
         return np.tile([share.get(asset, 0.0) for asset in assets], (n_days, 1))
 
     def random_book(path: int) -> Ledger:
-        if books.first is None:
+        if books.timed is None:
             return book(f"random_regimes[{path}]", np.zeros(n_days))
         return book(
             f"random_regimes[{path}]",
-            random_exposure(books.exposure, path, rules.seed, first_day, books.first),
+            random_exposure(books.exposure, path, rules.seed, first_day, books.timed),
         )
 
     btc, eth = settings.lake.majors
@@ -322,7 +333,7 @@ class _Rows:
             "nav", "cash", "pnl_price", "pnl_funding", "pnl_funding_assumed", "cost_fees", "cost_slippage",
             "cost_impact", "cost_exit_haircut", "long_usd", "short_usd", "identity_error",
         )  # fmt: skip
-        counts = ("n_positions", "n_stopped", "n_dead_exits")
+        counts = ("n_positions", "n_stopped", "n_dead_exits", "n_waiting")
         columns = {
             **{column: ledger.flow(column) for column in dollars},
             **{column: ledger.flow(column).astype(np.int32) for column in counts},

@@ -80,7 +80,9 @@ class UniverseSettings(Section):
     adv_min_obs: Days = Field(description="days with a volume the window must hold")
     min_marketcap_usd: NonNegative = Field(description="USD; a known market cap below it excludes")
     require_marketcap: bool = Field(description="an alt without a known market cap is excluded")
-    require_shortable: bool = Field(description="an alt that the lake says cannot be shorted is excluded")
+    require_shortable: bool = Field(
+        description="an alt without a funding row is excluded on days when the lake has one for others"
+    )
     excluded: dict[str, tuple[str, ...]] = Field(description="kind (stable, wrapped, ...) -> asset ids")
     detector_window_days: Days = Field(description="window of both detectors")
     detector_min_obs: Days = Field(description="days with returns (of both assets) the window must hold")
@@ -98,6 +100,7 @@ class FeatureSettings(Section):
     z_window_days: Days = Field(description="window of the z-score, the day included")
     z_min_obs: Days = Field(description="days with a value before a z-score exists")
     min_assets: int = Field(ge=1, description="assets needed before a cross-sectional feature exists")
+    min_coverage: Fraction = Field(description="share of its inputs below which a feature of the day is null")
     enabled: tuple[str, ...] = Field(min_length=1, description="features that are computed")
 
 

@@ -14,6 +14,15 @@ from majors_alts_pipeline.evaluation.inference import DAYS_PER_YEAR
 from majors_alts_pipeline.tables import KPIS
 
 MIN_CAGR_DAYS = 30
+MEAN_ACCOUNT = "random_regimes"
+"""Mean of `backtest.random_paths` accounts."""
+
+PATH_KPIS = (
+    "volatility", "sharpe", "sharpe_low", "sharpe_high", "sharpe_se", "sharpe_gross", "sortino", "calmar", "drawdown",
+    "max_drawdown", "max_drawdown_days", "hit_rate", "exposure_time",
+)  # fmt: skip
+"""KPIs of one account's path, which a mean of accounts does not have."""
+
 COSTS = ("cost_fees", "cost_slippage", "cost_impact", "cost_exit_haircut")
 
 
@@ -26,7 +35,7 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
     Args:
         inputs: backtest from the first day of the lake to `window.end`.
         window: days wanted.
-        settings: reads backtest.capital_usd.
+        settings: reads backtest.capital_usd and backtest.random_paths.
 
     Returns:
         ``{"kpis": ...}``, see the contract in `tables`.
@@ -40,7 +49,19 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
         for (_,), rows in backtest.group_by("account", maintain_order=True)
     ]
     kpis = window.keep(pl.concat(frames)).sort("date", "account")
-    return {"kpis": kpis.select(list(KPIS.columns)).cast(KPIS.schema)}
+    return {"kpis": without_path_kpis(kpis, settings).select(list(KPIS.columns)).cast(KPIS.schema)}
+
+
+def without_path_kpis(kpis: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Null what describes one account's path where the row is a mean of several (`random_regimes`).
+
+    A mean of accounts is smoother, falls less and is invested more often than any of them; only its returns,
+    turnover, costs and funding are those of the typical account.
+    """
+    if settings.backtest.random_paths == 1:
+        return kpis
+    names = [name for name in kpis.columns if name in PATH_KPIS]
+    return kpis.with_columns(pl.when(pl.col("account") != MEAN_ACCOUNT).then(pl.col(names)).name.keep())
 
 
 def evaluation_start(backtest: pl.DataFrame) -> date | None:

@@ -20,7 +20,9 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
     `z` is (raw - mean) / standard deviation with ddof 1 over the `features.z_window_days` days that end on
     the day itself, all of which are known at its close; it is null until `features.z_min_obs` of them have a
     value, when the day has none, and when they do not vary. What is missing makes the features that need it
-    null, never 0, and leaves the others alone; `coverage` is the share of their inputs that existed.
+    null, never 0, and leaves the others alone; `coverage` is the share of their inputs that existed. A value that
+    rests on less than `features.min_coverage` of its inputs describes a few assets rather than the market: it is
+    null, and no z-score sees it.
 
     Args:
         inputs: ``panel`` and ``universe`` from `window.start` less the stage's look-back.
@@ -65,12 +67,13 @@ def raw_lookback(settings: Settings) -> int:
 
 
 def _rows(definition: FeatureDefinition, series: DailySeries, loaded: Window, settings: Settings) -> pl.DataFrame:
-    z = z_score(series.raw, settings.features.z_window_days, settings.features.z_min_obs)
+    raw = np.where(series.coverage >= settings.features.min_coverage, series.raw, np.nan)
+    z = z_score(raw, settings.features.z_window_days, settings.features.z_min_obs)
     return pl.DataFrame(
         {
             "date": pl.date_range(loaded.start, loaded.end, eager=True),
             "feature": np.full(loaded.n_days, definition.name),
-            "raw": pl.Series(series.raw).fill_nan(None),
+            "raw": pl.Series(raw).fill_nan(None),
             "z": pl.Series(z).fill_nan(None),
             "coverage": series.coverage,
         }

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
@@ -90,7 +91,8 @@ class Months:
             temporary.write_bytes(buffer.getbuffer())
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # Where nothing can be written there may be nothing to remove either.
+                temporary.unlink()
             _log.warning("cannot keep the month of %s %s under %s: %s", table, min(days), self._folder, error)
 
     def _read(self, path: Path) -> dict[date, DayFile]:

@@ -20,7 +20,7 @@ from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.report import figures, html, tables
 from majors_alts_pipeline.report.fields import FIELDS, chosen, kpi_columns, with_interval
 from majors_alts_pipeline.report.figures import COMPONENT_NAMES, account_name, label_name
-from majors_alts_pipeline.report.html import Field, Part, escape, percent
+from majors_alts_pipeline.report.html import NARROW_SPACE, Field, Part, escape, percent
 from majors_alts_pipeline.report.statistics import Statistics, statistics_of
 
 Load = Callable[[str], pl.LazyFrame | pl.DataFrame]
@@ -147,11 +147,13 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
     features, regime_model = _collected(load("features")), _collected(load("regime_model"))
     majors = panel.filter(pl.col("asset_id").is_in(settings.lake.majors)).select("date", "asset_id", "ret").collect()
     evaluated = _evaluated(backtest, basket)
-    statistics = statistics_of(backtest, regime, majors, settings)
+    held_funding = tables.held_funding(positions, panel, evaluated)
+    statistics = statistics_of(backtest, positions, regime, majors, held_funding, settings)
     backtest = evaluated
     daily = tables.daily_accounts(backtest)
     book_daily = tables.basket_daily(basket)
     ended = tables.ended_assets(panel, universe, settings.lake.price_carry_days)
+    unfunded = tables.unfunded_alts(universe, panel, settings.basket.n_alts)
     n_assets = panel.select(pl.col("asset_id").n_unique()).collect().item()
     first, last = _span(backtest)
     frames = {
@@ -164,12 +166,13 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
         "attribution_by_asset": tables.attribution_by_asset(positions),
         "funding_by_leg": tables.funding_by_leg(positions, backtest),
         "funding_coverage": tables.funding_coverage(panel, universe),
-        "funding_of_positions": tables.held_funding(positions, panel, backtest),
+        "funding_of_positions": held_funding,
         "rolling_betas": tables.rolling_betas(
             backtest, _side_by_side(majors, settings), settings.evaluation.rolling_window_days
         ),
         "regime": regime.sort("date"),
         "regime_episodes": tables.regime_episodes(regime),
+        "decided_by": tables.decided_by(regime, *_span(evaluated), settings.backtest.execution_lag_days),
         "regime_summary": tables.regime_summary(regime),
         "regime_transitions": tables.regime_transitions(regime),
         "returns_by_label": tables.return_quartiles(backtest),
@@ -183,8 +186,11 @@ def _gather(load: Load, context: ReportContext, lag_table: pl.DataFrame | None) 
         "beta_quality": tables.beta_quality(load("betas").lazy()),
         "universe_daily": tables.universe_daily(universe),
         "universe_reasons": tables.universe_reasons(universe),
+        "unfunded_alts": unfunded,
+        "unfunded_names": tables.unfunded_names(unfunded),
         "ended_assets": ended,
         "dead_exits": tables.dead_exits(positions),
+        "execution": tables.execution(backtest, held_funding),
         "findings": context.findings,
         "kpis_daily": _collected(load("kpis")).filter(pl.col("date") >= first).sort(tables.account_order(), "date"),
     }
@@ -247,11 +253,46 @@ def _lead(book: _Book) -> list[str]:
     funding = _component(book["attribution"], "regime", ("pnl_funding",))
     detail = f"funding {percent(funding, 2)} of NAV a year"
     tiles.append(html.tile("Regime-timed book: costs", f"{percent(costs, 2)}", f"of NAV a year; {detail}"))
-    p = book.statistics.edge["p_value"][0]
-    tiles.append(html.tile("Regime edge", "–" if p is None else html.p_words(p), "returns differ by regime?"))
+    tiles += _assumed_tiles(book.statistics)
+    tiles.append(_edge_tile(book.statistics))
     blocks = [f'<div class="tiles">{"".join(tiles)}</div>']
     warnings = _warnings(book)
     return [*blocks, *([html.bullet_list(warnings, "warnings")] if warnings else []), _header_facts(book)]
+
+
+def _edge_tile(statistics: Statistics) -> str:
+    """Difference of the book's price P&L by label, with its sign."""
+    test = statistics.edge.row(0, named=True)
+    if test["p_value"] is None:
+        return html.tile("Price P&L by label", "–", "one label only, or too few days")
+    needed = test["minimum_detectable_effect"]
+    seen = "" if needed is None else f"; 80{NARROW_SPACE}% power needs {html.basis_points(needed, 0)}"
+    return html.tile(
+        "Price P&L, risk-on majors − other",
+        f"{html.signed_basis_points(test['difference'])} a day",
+        f"always-on, before costs; two-sided {html.p_words(test['p_value'])}{seen}",
+    )
+
+
+def _assumed_tiles(statistics: Statistics) -> list[str]:
+    """One tile per book when most of its funding is a stand-in."""
+    if not statistics.mostly_assumed():
+        return []
+    whom = "shorts" if statistics.charged_to_shorts else "positions without a rate"
+    charge = f"stand-in of {percent(statistics.stand_in_annual, 0)} a year charged to {whom}"
+    return [
+        html.tile(
+            f"{account_name(row['account'])}: funding unknown",
+            percent(row["per_year"], 2),
+            f"of NAV a year, {charge}; net Sharpe with it {_number_or_dash(row['sharpe'])}, "
+            f"without it {_number_or_dash(row['sharpe_without'])}",
+        )
+        for row in statistics.assumed_funding.iter_rows(named=True)
+    ]
+
+
+def _number_or_dash(value: float | None) -> str:
+    return "–" if value is None else html.number(value)
 
 
 def _interval_words(kpi: Mapping[str, Any], name: str, book: _Book) -> str:
@@ -279,12 +320,8 @@ def _warnings(book: _Book) -> list[str]:
     errors = context.findings.filter(pl.col("severity") == "ERROR").height
     if errors:
         found.append(f"{errors:,} data-quality findings of severity ERROR; see Data quality.")
-    assumed = _component(book["attribution"], "regime", ("pnl_funding_assumed",))
-    if assumed:
-        found.append(
-            "Part of the regime-timed book's funding is a stand-in for missing prints: "
-            f"{percent(assumed, 2)} of NAV a year."
-        )
+    if book.statistics.assumed_funding.height and not book.statistics.mostly_assumed():
+        found.append(book.statistics.assumed_words())
     if not book["ended_assets"].height:
         found.append("No series ends inside this lake: survivors only; see Universe and survivorship.")
     found += [f"Absent from the lake: {sentence}" for sentence in context.absent]
@@ -326,6 +363,7 @@ def _performance(book: _Book) -> list[str]:
         html.render_chart(figures.equity(book["accounts"], book["regime_episodes"], words)),
         html.render_chart(figures.underwater(book["accounts"])),
         _kpi_matrix(book),
+        _walk_forward_only(book),
         html.render_chart(figures.sharpe_intervals(rows, confidence)),
         html.render_chart(figures.sharpe_to_date(book["kpis_daily"], confidence)),
         html.render_month_grid(
@@ -379,7 +417,15 @@ def _kpi_matrix(book: _Book) -> str:
         f"{percent(book.statistics.confidence, 0)} "
         "interval (stationary bootstrap; for betas see Methods)."
     )
-    return "<h3>KPIs</h3>" + html.wrap_table(head, body, caption, "kpis")
+    paths = book.context.settings.backtest.random_paths
+    note = "" if paths == 1 else html.paragraph(
+        f"– of {account_name('random_regimes').lower()}: that column is the mean of {paths} accounts, which is "
+        "smoother than any of them, so volatility, Sharpe ratio, drawdown, hit rate and time invested would not be "
+        "those of an account; days invested are those of any of them. Where the timed account stands among accounts "
+        "timed at other moments is the timing placebo, under Regimes.",
+        "note",
+    )  # fmt: skip
+    return "<h3>KPIs</h3>" + html.wrap_table(head, body, caption, "kpis") + note
 
 
 def _cell_with_range(row: Mapping[str, Any], name: str, item: Field) -> str:
@@ -390,11 +436,27 @@ def _cell_with_range(row: Mapping[str, Any], name: str, item: Field) -> str:
     return f'{value}<span class="range">[{escape(item.show(low))}, {escape(item.show(high))}]</span>'
 
 
+def _walk_forward_only(book: _Book) -> str:
+    """KPIs of the days that a walk-forward model decided, and how many others there were."""
+    decided = dict(book["decided_by"].iter_rows())
+    n_days = sum(decided.values())
+    frame = book.statistics.walk_forward.sort(tables.account_order())
+    over = {"sharpe": Field("Sharpe, net", f"per year, {percent(book.statistics.confidence, 0)} interval")}
+    caption = (
+        f"Out of sample: only the days whose decision a walk-forward model took ({decided['walk_forward']:,} of "
+        f"{n_days:,}). Default weights decided {decided['default']:,} days, and on {decided['no_score']:,} days "
+        "there was no score yet, so nothing was timed."
+    )
+    shown = _interval_in_words(frame, "sharpe")
+    return html.render_table(shown, chosen(["account", *_OUT_COLUMNS], **over), caption, name="kpis_walk_forward")
+
+
 def _kpi_slices(book: _Book, attribute: str, key: str, caption: str) -> str:
     """KPIs of the two books in slices (regime, year, fold): one row per account and slice."""
     both = getattr(book.statistics, attribute).filter(pl.col("account").is_in(["regime", "always_on"]))
     frame = both.sort(tables.account_order(), key)
-    columns = [name for name in _SLICE_COLUMNS if name != "n_episodes" or key == "label"]
+    left_out = "exposure_time" if key == "label" else "n_episodes"
+    columns = [name for name in _SLICE_COLUMNS if name != left_out]
     over = {"sharpe": Field("Sharpe, net", f"per year, {percent(book.statistics.confidence, 0)} interval")}
     shown = _interval_in_words(frame, "sharpe")
     return html.render_table(shown, chosen(["account", key, *columns], **over), caption, name=f"kpis_{attribute}")
@@ -407,6 +469,10 @@ def _interval_in_words(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     )
 
 
+_OUT_COLUMNS = (
+    "n_days", "n_invested_days", "total_return", "volatility", "sharpe", "max_drawdown", "turnover_annual",
+    "cost_annual", "funding_annual",
+)  # fmt: skip
 _LAG_COLUMNS = (
     "n_days",
     "n_invested_days",
@@ -425,11 +491,8 @@ _SLICE_COLUMNS = (
     "n_episodes",
     "n_invested_days",
     "total_return",
-    "cagr",
     "volatility",
     "sharpe",
-    "sharpe_se",
-    "sortino",
     "max_drawdown",
     "hit_rate",
     "exposure_time",
@@ -445,13 +508,14 @@ def _regimes(book: _Book) -> list[str]:
     enter = [regime.enter, *regime.grid.enter]
     return [
         html.paragraph(book.statistics.edge_words()),
+        html.paragraph(book.statistics.placebo_words()),
         html.render_chart(figures.regime_timeline(book["regime"], book["regime_episodes"], enter)),
         _kpi_slices(
             book,
             "by_regime",
             "label",
-            "KPIs by the label known when the position was decided. "
-            "Without invested days a row holds only the cost of leaving positions.",
+            "KPIs by the label known when the position was decided. Trading is booked to the label of the position "
+            "it leads to; only trading that leaves the account flat stays with the label of the position it closes.",
         ),
         html.render_chart(figures.returns_by_label(book["returns_by_label"])),
         html.render_table(
@@ -515,7 +579,8 @@ def _neutrality(book: _Book) -> list[str]:
             figures.rolling_betas_chart(book["rolling_betas"], settings.rolling_window_days, settings.confidence)
         ),
         _neutrality_table(book),
-        html.render_chart(figures.exposures(book["accounts"])),
+        html.render_chart(figures.exposures(book["accounts"], _limits_words(book))),
+        _largest_table(book),
         html.render_chart(figures.beta_quality_chart(book["beta_quality"])),
     ]
 
@@ -525,13 +590,60 @@ def _neutrality_table(book: _Book) -> str:
     frame = book.statistics.neutrality.filter(pl.col("account").is_in(["regime", "always_on"]))
     over = {"ex_post": Field("Ex post", f"beta, {percent(book.statistics.confidence, 0)} interval")}
     shown = _interval_in_words(frame.sort(tables.account_order(), "factor"), "ex_post")
-    columns = ["account", "factor", "n_days", "ex_ante_mean", "ex_ante_abs", "ex_post", "error"]
+    columns = [
+        "account", "factor", "n_days", "ex_ante_mean", "ex_ante_abs", "ex_ante_p95", "ex_ante_max",
+        "ex_ante_max_date", "ex_post", "error",
+    ]  # fmt: skip
+    always = frame.filter(account="always_on").sort("factor").rows(named=True)
+    worst = "; ".join(
+        f"|beta to {row['factor'].upper()}| 95th percentile {html.number(row['ex_ante_p95'], 3)}, worst "
+        f"{html.number(row['ex_ante_max'], 3)} on {row['ex_ante_max_date']}"
+        for row in always
+    )
+    tolerance = book.context.settings.basket.beta_tolerance
     caption = (
-        "Neutrality error of the held book over its invested days: what the betas said before each day, and "
-        "the beta that "
-        "one regression of the gross return on BTC and ETH found (Newey-West interval)."
+        "Neutrality error of the held book over its invested days: what the betas said at the close before each day, "
+        "and the beta that one regression of the gross return on BTC and ETH found (Newey-West interval). Always-on "
+        f"book, ex ante: {worst or 'never invested'}. The tolerance of {tolerance:g} binds the target book when it is "
+        "decided, before the volatility-target multiplier; until the held book next trades it drifts, and its betas "
+        "are estimated anew each day."
     )
     return html.render_table(shown, chosen(columns, **over), caption, name="neutrality")
+
+
+def _limits_words(book: _Book) -> str:
+    """Say which caps bind what, and how far the always-on book went beyond them."""
+    basket, trading = book.context.settings.basket, book.context.settings.backtest
+    found = book.statistics.largest.row(by_predicate=pl.col("account") == "always_on", named=True)
+    held = "" if found["alt_weight"] is None else (
+        f", largest single alt {percent(found['alt_weight'])} ({found['alt_asset_id']}, {found['alt_date']})"
+    )  # fmt: skip
+    volatility = book.statistics.account("always_on")["volatility"]
+    target = "" if trading.vol_target is None or volatility is None else (
+        f" Its realised volatility is {percent(volatility)} a year against a target of {percent(trading.vol_target)}."
+    )  # fmt: skip
+    scaled = "" if trading.vol_target is None else (
+        f" before the volatility-target multiplier (at most {trading.multiplier_max:g}) and"
+    )  # fmt: skip
+    return (
+        f"The configured caps (gross {percent(basket.gross_max, 0)}, one alt {percent(basket.alt_weight_max, 2)} of "
+        f"NAV) bind the target book{scaled} before drift: largest gross of the always-on book "
+        f"{percent(found['gross_exposure'])} on {found['gross_date']}{held}.{target}"
+    )
+
+
+def _largest_table(book: _Book) -> str:
+    frame = (
+        book.statistics.largest.filter(pl.col("account").is_in(["regime", "always_on"]))
+        .join(book.statistics.overall.select("account", "volatility"), on="account")
+        .sort(tables.account_order())
+    )
+    target = book.context.settings.backtest.vol_target
+    caption = "Largest exposures at any close, multiplier and drift included, and realised volatility" + (
+        "." if target is None else f" beside the target of {percent(target)}."
+    )
+    columns = ["account", "gross_exposure", "gross_date", "alt_weight", "alt_asset_id", "alt_date", "volatility"]
+    return html.render_table(frame, chosen(columns), caption, name="largest_exposures")
 
 
 def _costs(book: _Book) -> list[str]:
@@ -561,14 +673,38 @@ def _costs(book: _Book) -> list[str]:
         html.render_chart(figures.funding_legs(book["funding_by_leg"], settings.backtest.capital_usd)),
         html.render_table(
             held,
-            chosen(["account", "kind", "position_days", "share", "usd"], share=Field("Share", "%", percent)),
-            "Origin of the funding of held positions; missing is charged the stand-in of "
-            f"{percent(settings.costs.missing_funding_annual, 0)} a year of the position.",
+            chosen(
+                ["account", "leg", "kind", "position_days", "share", "usd", "per_year"],
+                share=Field("Share", "% of position-days", percent),
+                usd=Field("Received (+) or paid (−)", "USD", html.usd),
+                per_year=Field("A year", "% of the position", percent),
+            ),
+            "Origin of the funding of held positions: the true sum of the day's settlements, one print × prints per "
+            "day, or assumed: no rate in the lake, the stand-in of "
+            f"{percent(settings.costs.missing_funding_annual, 0)} a year.",
             name="funding_of_positions",
         ),
+        html.paragraph(_print_words(held)),
         html.render_chart(figures.turnover(book["accounts"])),
         html.details("Assets that gave and took most", _assets_table(book)),
     ]
+
+
+def _print_words(held: pl.DataFrame) -> str:
+    """Say how much funding rests on one print, and which way that errs."""
+    shares = [
+        f"{percent(tables.share_of_kind(held, account, 'print_scaled'))} of the {account_name(account).lower()}'s"
+        for account in ("regime", "always_on")
+    ]
+    if not held.filter(pl.col("kind").str.starts_with("print_scaled")).height:
+        return "No held position's funding rests on a single print."
+    return (
+        f"One print × prints per day stands in for the day's sum on {shares[0]} and {shares[1]} position-days. "
+        "In a squeeze a venue settles more often, up to hourly, at rates that shorts pay, and one print with the usual "
+        "count misses most of it: the stand-in overstates what shorts receive, so it flatters the short leg. By how "
+        "much cannot be computed from the study's own tables, which keep one rate a day (docs/methods.md, Panel, "
+        "has a measurement on a lake that holds both)."
+    )
 
 
 def _attribution_matrix(book: _Book) -> str:
@@ -663,6 +799,7 @@ def _universe(book: _Book) -> list[str]:
             "Why assets were not eligible: the first rule that failed.",
             name="universe_reasons",
         ),
+        *_unfunded(book),
         html.render_table(
             book["ended_assets"],
             chosen(["asset_id", "last_date", "last_price", "price_vs_peak", "days_eligible"]),
@@ -692,6 +829,60 @@ def _universe(book: _Book) -> list[str]:
     ]
 
 
+def _unfunded(book: _Book) -> list[str]:
+    """Liquid alts the book could not short only because the lake lacks their funding."""
+    n_alts = book.context.settings.basket.n_alts
+    days, names = book["unfunded_alts"], book["unfunded_names"]
+    heading = "<h3>Eligible but for funding</h3>"
+    if not book.context.settings.universe.require_shortable:
+        return [heading, html.paragraph("The funding rule is off: no asset is kept out for want of funding.", "soft")]
+    if not days.height:
+        return [
+            heading,
+            html.paragraph(f"None of the {n_alts} most traded alts of any day fails only this rule.", "soft"),
+        ]
+    n_days = book["universe_daily"].filter(pl.col("n_eligible_alts") > 0).height
+    per_day = days.group_by("date").len()
+    examples = ", ".join(
+        f"{name} ({count:,} days)" for name, count in names.head(5).select("asset_id", "n_days").rows()
+    )
+    chart = figures.unfunded_per_day(book["universe_daily"], days, n_alts)
+    return [
+        html.render_chart(chart),
+        html.paragraph(
+            f"On {per_day.height:,} of {n_days:,} days with eligible alts, at least one alt that ranks among the "
+            f"{n_alts} most traded is kept out only because the lake has no funding of it that day: "
+            f"{html.number(days.height / max(n_days, 1), 1)} a day on average, at most {per_day['len'].max()!s}. "
+            f"{names.height} assets in all, the most frequent {examples}. {_unfunded_bias(days)}"
+        ),
+        html.details(
+            "All of them",
+            html.render_table(
+                names,
+                chosen(["asset_id", "n_days", "first", "last", "adv_usd"], n_days=Field("Kept out", "days")),
+                f"Alts among the {n_alts} most traded that fail only the funding rule.",
+                first=40,
+                name="unfunded_names",
+            ),
+        ),
+    ]
+
+
+def _unfunded_bias(days: pl.DataFrame) -> str:
+    """Say which way leaving these assets out of the short leg erred on this lake."""
+    unknown = "Bias: the short leg is chosen from what the lake knows, not from what could be shorted"
+    both = days.drop_nulls(["ret_next", "ret_next_kept"])
+    if not both.height:
+        return f"{unknown}; which way that errs cannot be told."
+    out, kept = figures.as_float(both["ret_next"].mean()), figures.as_float(both["ret_next_kept"].mean())
+    way = "flatters" if out > kept else "understates"
+    return (
+        f"{unknown}; the assets left out returned {html.signed_basis_points(out)} on the day after, the kept ones "
+        f"{html.signed_basis_points(kept)}, so leaving them out {way} the price P&L of the short leg here, before "
+        "funding (a difference of means without a test)."
+    )
+
+
 def _quality(book: _Book) -> list[str]:
     findings = book["findings"]
     summary = (
@@ -719,10 +910,33 @@ def _quality(book: _Book) -> list[str]:
             f"Findings of the quality rules on the lake: {findings.height:,}. Nothing was repaired silently.",
             name="findings",
         ),
+        *_execution(book),
         "<h3>What the lake could not tell</h3>",
         lost,
         html.render_chart(figures.funding_kinds(book["funding_coverage"])),
     ]
+
+
+def _execution(book: _Book) -> list[str]:
+    """What could not be traded or priced as decided."""
+    frame = book["execution"]
+    waiting = frame.filter(pl.col("days_waiting") > 0)
+    words = [f"{account_name(row['account'])} {row['days_waiting']:,} days" for row in waiting.iter_rows(named=True)]
+    caption = (
+        "Execution against the decision: days on which an order found no price of its own and waited "
+        f"({'; '.join(words) or 'none'}), positions closed for want of a price, positions stopped, and the share of "
+        "position-days (of the books whose positions are kept) and the yearly charge of assumed funding."
+    )
+    columns = [
+        "account",
+        "days_waiting",
+        "orders_waiting",
+        "n_dead_exits",
+        "n_stopped",
+        "assumed_share",
+        "assumed_annual",
+    ]
+    return ["<h3>Execution</h3>", html.render_table(frame, chosen(columns), caption, name="execution")]
 
 
 def _header_facts(book: _Book) -> str:

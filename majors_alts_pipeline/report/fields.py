@@ -26,9 +26,17 @@ def reason_name(name: str) -> str:
     return name.replace("_", " ")
 
 
+def kind_name(kind: str) -> str:
+    """Origin of a funding rate as a reader calls it."""
+    name, _, _ = kind.partition("_rescaled")
+    return FUNDING_KINDS.get(name, name) + (", was percent" if kind.endswith("_rescaled") else "")
+
+
+FUNDING_KINDS = {"sum": "True daily sum", "print_scaled": "One print, scaled", "assumed": "Assumed"}
+
 KPI_FIELDS: dict[str, Field] = {
-    "n_days": Field("Days", "days"),
-    "n_invested_days": Field("Days invested", "days"),
+    "n_days": Field("Days"),
+    "n_invested_days": Field("Days invested"),
     "total_return": Field("Total return, net", "% of start", _pct1),
     "total_return_gross": Field("Total return, gross", "% of start", _pct1, "before fees, spread, impact and haircuts"),
     "cagr": Field("CAGR", "per year", _pct1, "compound annual growth, 365 days a year"),
@@ -115,7 +123,7 @@ FIELDS: dict[str, Field] = {
     "price": Field("Price", "USD", usd),
     "price_age_days": Field("Price age", "days"),
     "traded_usd": Field("Closed", "USD", usd),
-    "kind": Field("Funding", "", reason_name),
+    "kind": Field("Funding", "", kind_name),
     "position_days": Field("Positions × days", "days"),
     "feature": Field("Feature"),
     "days_with_z": Field("With a z-score", "days"),
@@ -123,6 +131,13 @@ FIELDS: dict[str, Field] = {
     "first_z": Field("First z-score", "UTC day"),
     "last_raw": Field("Last raw value", "see feature", _num3),
     "last_z": Field("Last z-score", "sd", _num2),
+    "days_waiting": Field("Orders waited", "days"),
+    "orders_waiting": Field("Orders waiting", "orders × days"),
+    "n_dead_exits": Field("Dead exits", "positions"),
+    "n_stopped": Field("Stopped", "positions"),
+    "assumed_share": Field("Funding assumed", "% of position-days", _pct1),
+    "assumed_annual": Field("Assumed funding", "% of NAV per year", _pct2),
+    "adv_usd": Field("Median volume", "USD per day", usd),
     "check": Field("Check", "", reason_name),
     "severity": Field("Severity"),
     "table": Field("Table"),
@@ -132,6 +147,14 @@ FIELDS: dict[str, Field] = {
     "factor": Field("Factor", "", str.upper),
     "ex_ante_mean": Field("Ex ante, mean", "beta", _num3, "mean beta of the drifted book at the close before"),
     "ex_ante_abs": Field("Ex ante, mean absolute", "beta", _num3),
+    "ex_ante_p95": Field("Ex ante, 95th percentile", "|beta|", _num3),
+    "ex_ante_max": Field("Ex ante, worst", "|beta|", _num3),
+    "ex_ante_max_date": Field("Worst day", "UTC close"),
+    "gross_exposure": Field("Largest gross", "% of NAV", _pct1),
+    "gross_date": Field("On", "UTC day"),
+    "alt_weight": Field("Largest alt", "% of NAV", _pct1),
+    "alt_asset_id": Field("Asset"),
+    "alt_date": Field("On", "UTC day"),
     "ex_post": Field("Ex post", "beta", _num3),
     "error": Field("Ex post − ex ante", "beta", _num3),
     "p_value": Field("p-value", "", p_value),

@@ -235,8 +235,13 @@ def rolling_betas_chart(rolling: pl.DataFrame, window: int, confidence: float) -
     return _chart("rolling-betas", "Rolling betas", figure, caption + _thinned(rolling), ["rolling_betas"], 520)
 
 
-def exposures(daily: pl.DataFrame) -> Chart:
-    """Long, short, gross and net exposure of the regime account, and gross of the always-on account."""
+def exposures(daily: pl.DataFrame, limits: str) -> Chart:
+    """Long, short, gross and net exposure of the regime account, and gross of the always-on account.
+
+    Args:
+        daily: accounts.
+        limits: sentence on the caps and how far the book went, for the caption.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure(layout=_layout("% of NAV"))
@@ -266,7 +271,7 @@ def exposures(daily: pl.DataFrame) -> Chart:
         if invested.height
         else "never"
     )
-    caption = f"Exposure of the regime-timed book at each close; when invested: {mean}."
+    caption = f"Exposure of the regime-timed book at each close; when invested: {mean}. {limits}"
     return _chart("exposures", "Exposures", figure, caption + _thinned(daily), ["accounts"], 340)
 
 
@@ -593,6 +598,30 @@ def universe_size(daily: pl.DataFrame) -> Chart:
         f"{last['n_priced']} assets were eligible alts; at most {daily['n_eligible_alts'].max()!s}."
     )
     return _chart("universe-size", "Universe size", figure, caption + _thinned(daily), ["universe_daily"], 320)
+
+
+def unfunded_per_day(universe: pl.DataFrame, unfunded: pl.DataFrame, n_alts: int) -> Chart:
+    """Alts among the most traded that only the funding rule keeps out, per day since an alt was eligible."""
+    import plotly.graph_objects as go
+
+    counts = unfunded.group_by("date").agg(n=pl.len())
+    daily = (
+        universe.filter(pl.col("n_eligible_alts") > 0)
+        .select("date")
+        .join(counts, on="date", how="full", coalesce=True)
+        .with_columns(pl.col("n").fill_null(0))
+        .sort("date")
+    )
+    figure = go.Figure(layout=_layout("Alts", legend=False))
+    line = {"color": VERMILLION, "width": 1.5, "dash": "solid"}
+    figure.add_scatter(**_line(daily, "n", "Kept out for want of funding", line, 0))
+    figure.update_yaxes(rangemode="tozero")
+    caption = (
+        f"Alts that would rank among the {n_alts} most traded and fail only the funding rule: "
+        f"{number(as_float(daily['n'].mean()), 1)} a day on average, {daily['n'][-1]} on the last day."
+    )
+    tables_of = ["unfunded_alts", "unfunded_names"]
+    return _chart("unfunded", "Eligible but for funding", figure, caption + _thinned(daily), tables_of, 260)
 
 
 def funding_kinds(coverage: pl.DataFrame) -> Chart:

@@ -36,6 +36,12 @@ def basis_points(value: float, digits: int = 1) -> str:
     return f"{number(1e4 * value, digits)}{NARROW_SPACE}bp"
 
 
+def signed_basis_points(value: float, digits: int = 1) -> str:
+    """Difference in basis points with its sign: 0.0005 gives +5.0 bp."""
+    shown = basis_points(value, digits)
+    return f"+{shown}" if value > 0 and shown != basis_points(0.0, digits) else shown
+
+
 def usd(value: float) -> str:
     """Whole US dollars with thousands separators, more digits below 100."""
     digits = 0 if abs(value) >= 100 or value == 0 else 4 if abs(value) < 1 else 2

@@ -50,7 +50,8 @@
     drawn.push(box);
     var figure = narrow(JSON.parse(document.getElementById(box.id.replace("plot-", "data-")).textContent), box);
     Plotly.newPlot(box, figure.data, paint(figure.layout), {
-      responsive: true, displaylogo: false, displayModeBar: box.clientWidth < 560 ? false : "hover",
+      responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+      displayModeBar: box.clientWidth < 560 ? false : "hover",
       modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]
     }).then(function () { box.setAttribute("data-drawn", "true"); });
   }

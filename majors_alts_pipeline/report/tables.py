@@ -23,6 +23,10 @@ LABELS = ("RISK_ON_MAJORS", "BALANCED", "RISK_ON_ALTS")
 COMPONENTS = ("pnl_price", "pnl_funding", "cost_fees", "cost_slippage", "cost_impact", "cost_exit_haircut")
 COSTS = COMPONENTS[2:]
 YEAR_DAYS = 365
+ASSUMED = "assumed"
+"""Kind of funding of a position whose rate the lake does not have: the ledger's stand-in."""
+NO_FUNDING = "no_funding"
+"""Reason of the universe: the lake has no funding of the asset that day, though of others."""
 
 
 def account_order(column: str = "account") -> pl.Expr:
@@ -204,6 +208,29 @@ def regime_summary(regime: pl.DataFrame) -> pl.DataFrame:
         .sort(pl.col("label").replace_strict({name: k for k, name in enumerate(LABELS)}))
         .select("label", "n_days", "share", "n_episodes", "mean_days", "longest_days")
     )
+
+
+def decided_by(regime: pl.DataFrame, first: date, last: date, lag: int) -> pl.DataFrame:
+    """Days from `first` to `last` by what decided the position held over them.
+
+    Args:
+        regime: one method's rows of the contract.
+        first: first day.
+        last: last day.
+        lag: execution lag in days: a decision on D earns from D + lag + 1 on.
+
+    Returns:
+        (decided_by, n_days) in the order walk_forward, default, no_score: a walk-forward model, the default
+        weights, or nothing, since no feature had a z-score yet.
+    """
+    decided = regime.select(
+        date=pl.col("date").dt.offset_by(f"{lag + 1}d"),
+        decided_by=pl.when(pl.col("score").is_null()).then(pl.lit("no_score")).otherwise("in_force"),
+    )
+    kinds = ("walk_forward", "default", "no_score")
+    days = pl.DataFrame({"date": pl.date_range(first, last, eager=True)})
+    found = days.join(decided, on="date", how="left").select(pl.col("decided_by").fill_null("no_score"))
+    return pl.DataFrame({"decided_by": kinds, "n_days": [int((found["decided_by"] == kind).sum()) for kind in kinds]})
 
 
 def regime_transitions(regime: pl.DataFrame) -> pl.DataFrame:
@@ -454,6 +481,39 @@ def dead_exits(positions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def execution(backtest: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
+    """Per account: what was not traded or priced as decided.
+
+    Args:
+        backtest: contract `backtest`.
+        held: `held_funding`.
+
+    Returns:
+        (account, days_waiting, orders_waiting, n_dead_exits, n_stopped, assumed_share, assumed_annual): days with
+        orders that found no price, such orders summed over days, positions, share of position-days with assumed
+        funding (null where positions are not kept), its mean charge over NAV x 365 (negative = paid).
+    """
+    shares = held.filter(kind=ASSUMED).group_by("account").agg(assumed_share=pl.col("share").sum())
+    kept = held.select("account").unique().with_columns(kept=True)
+    previous = pl.col("nav") / (1 + pl.col("ret_net"))
+    return (
+        backtest.sort("date")
+        .group_by("account")
+        .agg(
+            days_waiting=(pl.col("n_waiting") > 0).sum(),
+            orders_waiting=pl.col("n_waiting").sum(),
+            n_dead_exits=pl.col("n_dead_exits").sum(),
+            n_stopped=pl.col("n_stopped").sum(),
+            assumed_annual=in_order(pl.col("pnl_funding_assumed") / previous) / pl.len() * YEAR_DAYS,
+        )
+        .join(shares, on="account", how="left")
+        .join(kept, on="account", how="left")
+        .with_columns(assumed_share=pl.when("kept").then(pl.col("assumed_share").fill_null(0.0)))
+        .sort(account_order())
+        .drop("kept")
+    )
+
+
 def funding_coverage(panel: pl.LazyFrame, universe: pl.LazyFrame) -> pl.DataFrame:
     """Share of eligible asset-days whose funding is a true sum, one scaled print, or missing, by quarter."""
     kind = pl.col("funding_kind").fill_null("missing")
@@ -476,28 +536,85 @@ def held_funding(positions: pl.DataFrame, panel: pl.LazyFrame, backtest: pl.Data
     A position earns or pays the funding of D when it was held over D, that is at the close of D - 1.
 
     Returns:
-        (account, kind, position_days, share, usd); usd of `missing` is the stand-in charge of the ledger.
+        (account, leg, kind, position_days, share, usd, per_year): `share` of the account's position-days, `usd`
+        received (+) or paid (-), `per_year` the annual rate that makes of the position's value at the close
+        before. Kind `assumed` has no rate in the lake; its usd is the stand-in charge of the ledger.
     """
     held = (
         positions.lazy()
         .filter(pl.col("units") != 0)
-        .select("account", "asset_id", date=pl.col("date").dt.offset_by("1d"))
+        .select("account", "asset_id", "leg", "value_usd", date=pl.col("date").dt.offset_by("1d"))
         .filter(pl.col("date") <= pl.lit(backtest["date"].max()))
     )
     funding = positions.lazy().select("date", "account", "asset_id", "pnl_funding")
     kinds = (
         held.join(panel.select("date", "asset_id", "funding_kind"), on=["date", "asset_id"], how="left")
         .join(funding, on=["date", "account", "asset_id"], how="left")
-        .with_columns(kind=pl.col("funding_kind").fill_null("missing"))
+        .with_columns(kind=pl.col("funding_kind").fill_null(ASSUMED))
         .sort("date", "asset_id")
-        .group_by("account", "kind")
-        .agg(position_days=pl.len(), usd=in_order(pl.col("pnl_funding")))
+        .group_by("account", "leg", "kind")
+        .agg(
+            position_days=pl.len(),
+            usd=in_order(pl.col("pnl_funding")),
+            held_usd=in_order(pl.col("value_usd").abs()),
+        )
         .collect()
     )
     return (
-        kinds.with_columns(share=pl.col("position_days") / pl.col("position_days").sum().over("account"))
-        .sort(account_order(), "kind")
-        .select("account", "kind", "position_days", "share", "usd")
+        kinds.with_columns(
+            share=pl.col("position_days") / pl.col("position_days").sum().over("account"),
+            per_year=pl.col("usd") / pl.col("held_usd") * YEAR_DAYS,
+        )
+        .sort(account_order(), pl.col("leg"), pl.col("kind"), descending=[False, True, False])
+        .select("account", "leg", "kind", "position_days", "share", "usd", "per_year")
+    )
+
+
+def share_of_kind(held: pl.DataFrame, account: str, kind: str) -> float:
+    """Share of an account's position-days whose funding is of a kind (`print_scaled` also when rescaled)."""
+    found = held.filter(pl.col("kind").str.starts_with(kind), account=account)
+    return float(found["share"].sum())
+
+
+def unfunded_alts(universe: pl.LazyFrame, panel: pl.LazyFrame, n_alts: int) -> pl.DataFrame:
+    """Alts that only the funding rule keeps out although they would rank among the `n_alts` most traded.
+
+    The rule is the last of the universe, so such an asset passes every other one.
+
+    Returns:
+        (date, asset_id, adv_usd, ret_next, ret_next_kept): `ret_next` is the asset's price return of the day
+        after, null where unknown; `ret_next_kept` the mean of the eligible alts of the same rank range that day.
+    """
+    out = pl.col("reason") == NO_FUNDING
+    ranked = (
+        universe.filter(out | ((pl.col("role") == "alt") & pl.col("eligible")))
+        .select("date", "asset_id", "adv_usd", out=out)
+        .sort("date", "adv_usd", "asset_id", descending=[False, True, False], nulls_last=True)
+        .filter(pl.int_range(pl.len()).over("date") < n_alts)
+    )
+    after = panel.select("asset_id", date=pl.col("date").dt.offset_by("-1d"), ret_next="ret")
+    kept = pl.col("ret_next").filter(~pl.col("out")).mean()
+    return (
+        ranked.join(after, on=["date", "asset_id"], how="left")
+        .with_columns(ret_next_kept=kept.over("date", order_by="asset_id"))
+        .filter("out")
+        .sort("date", "asset_id")
+        .select("date", "asset_id", "adv_usd", "ret_next", "ret_next_kept")
+        .collect()
+    )
+
+
+def unfunded_names(unfunded: pl.DataFrame) -> pl.DataFrame:
+    """Assets of `unfunded_alts`, most frequent first: days, first and last of them, median dollar volume."""
+    return (
+        unfunded.group_by("asset_id")
+        .agg(
+            n_days=pl.len(),
+            first=pl.col("date").min(),
+            last=pl.col("date").max(),
+            adv_usd=pl.col("adv_usd").median(),
+        )
+        .sort("n_days", "asset_id", descending=[True, False])
     )
 
 

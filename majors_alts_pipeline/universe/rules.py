@@ -43,7 +43,8 @@ def alt_rules(settings: Settings) -> tuple[Rule, ...]:
     Reasons: ``excluded_<kind>`` (on a list of `universe.excluded`), ``detected_peg_usd`` and
     ``detected_tracks:<asset>`` (from prices), ``price_stale``, ``too_young``, ``no_adv`` (fewer observations
     than `adv_min_obs`), ``illiquid``, ``no_marketcap`` (only with `require_marketcap`), ``small_cap`` (a
-    known cap below the minimum), ``not_shortable`` (the lake knows funding that day and this asset has none).
+    known cap below the minimum), ``no_funding`` (only with `require_shortable`: the lake knows funding that day
+    but holds none for this asset, which has no live contract or a hole in its data; it cannot tell which).
     """
     rules = settings.universe
     age, adv, cap = pl.col("age_days"), pl.col("adv_usd"), pl.col("marketcap")
@@ -57,7 +58,7 @@ def alt_rules(settings: Settings) -> tuple[Rule, ...]:
         Rule(pl.lit("illiquid"), adv < rules.min_adv_usd),
         Rule(pl.lit("no_marketcap"), cap.is_null() & rules.require_marketcap),
         Rule(pl.lit("small_cap"), cap < rules.min_marketcap_usd),
-        Rule(pl.lit("not_shortable"), ~pl.col("shortable") & rules.require_shortable),
+        Rule(pl.lit("no_funding"), ~pl.col("shortable") & rules.require_shortable),
     )
 
 

@@ -84,7 +84,12 @@ def market_frames(
     basket = long(weight=weights).filter(pl.col("date") >= day(first_basket))
     labels = np.repeat(rng.choice(3, n_days // 7 + 1, p=[0.6, 0.2, 0.2]), 7)[:n_days]
     regime = pl.DataFrame(
-        {"date": [day(k) for k in range(n_days)], "method": "composite", "label": [LABELS[k] for k in labels]}
+        {
+            "date": [day(k) for k in range(n_days)],
+            "method": "composite",
+            "label": [LABELS[k] for k in labels],
+            "score": [None if k < 10 else 0.1 for k in range(n_days)],
+        }
     )
     return {"panel": panel, "universe": universe, "betas": betas, "basket": basket, "regime": regime}
 

@@ -179,6 +179,24 @@ def test_exposures_are_those_of_the_accounts(result):
     assert rows["exposure_multiplier"].n_unique() > 10
 
 
+def test_orders_that_wait_for_a_price_are_counted(frames, result):
+    """A03 (day 50, 51 and 70 carried): trades on Mondays' next close, so an order of day 50 waits two days."""
+    calm = account(compute(market_frames(with_accidents=False), whole(frames), settings()), "always_on")
+    assert (calm["n_waiting"] == 0).all()
+    daily = account(compute(frames, whole(frames), settings(rebalance="daily")), "always_on")
+    waiting = dict(daily.select("date", "n_waiting").iter_rows())
+    assert {k for k in range(120) if waiting[day(k)]} == {50, 51, 70, 77, 78, 79}
+
+
+def test_random_regimes_wait_for_the_first_score(frames):
+    unscored = pl.when(pl.col("date") >= day(60)).then("score")
+    late = frames | {"regime": frames["regime"].with_columns(score=unscored)}
+    rows = account(compute(late, whole(frames), settings()), "random_regimes")
+    assert rows.filter(pl.col("turnover") > 0)["date"].min() >= day(61)
+    never = frames | {"regime": frames["regime"].with_columns(score=pl.lit(None, pl.Float64))}
+    assert (account(compute(never, whole(frames), settings()), "random_regimes")["nav"] == 1e6).all()
+
+
 def test_a_day_without_a_label_is_an_error_that_names_it(frames):
     holed = frames | {"regime": frames["regime"].filter(pl.col("date") != day(60))}
     with pytest.raises(LedgerError, match=r"regime: no row of method 'composite' on 2024-03-01"):

@@ -117,6 +117,7 @@ def test_a_stop_waits_for_a_price_and_a_pending_decision_does_not_reopen_it():
     assert out.detail("units")[5, 0] == 0.0
     assert out.detail("units")[6, 0] == 0.0, "the decision of the fill day itself must not reopen the position"
     assert ledger.REASONS[int(out.detail("reason")[5, 0])] == "stop_fixed"
+    assert out.flow("n_waiting").tolist() == [0, 0, 0, 1, 1, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,25 @@ def test_an_order_waits_for_the_next_price_of_its_own():
     assert np.nonzero(out.detail("units")[:, 1])[0].tolist() == [1, 2, 3]
     assert np.nonzero(out.detail("units")[:, 0])[0].tolist() == [3]
     assert out.detail("units")[3, 0] * 12 == pytest.approx(0.5 * out.flow("nav")[3])
+    assert out.flow("n_waiting").tolist() == [0, 1, 1, 0], "one leg traded, the other waits for two closes"
+
+
+def test_an_order_in_an_asset_without_any_price_lapses_and_is_counted_once():
+    price = np.array([[10.0, 5], [np.nan, 5], [np.nan, 5], [10, 5]])
+    out = books(market(price), plan([0.5, 0.5], 4, rebalance=[1]))
+    assert out.flow("n_waiting").tolist() == [0, 1, 0, 0]
+    assert (out.detail("units")[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, np.inf])
+def test_an_impossible_price_is_refused_by_name(price):
+    prices = np.full((4, 3), 10.0)
+    prices[:2, 1] = np.nan
+    prices[2, 1] = price
+    with pytest.raises(LedgerError, match=rf"account test: the price of A1 in row 2 is {price}"):
+        books(market(prices), plan([0.1, 0.1, 0.1], 4, rebalance=[0]))
+    with pytest.raises(LedgerError, match="price of 1 in row 2"):
+        simulate_account(prices, np.full((4, 3), 0.1))
 
 
 def test_the_band_rebalances_and_says_so():

@@ -106,10 +106,27 @@ def test_random_regimes_switch_as_often_and_stay_on_as_long_as_the_actual_ones()
     assert len({path.tobytes() for path in paths}) == 60
 
 
+def test_random_regimes_keep_to_a_share_that_has_changed():
+    rng = np.random.default_rng(5)
+    actual = np.r_[switching_path(rng, 500, 0.2, 0.02), switching_path(rng, 1500, 0.05, 0.1)]
+    late = np.array([random_exposure(actual, k, 9, 19_000, 0) for k in range(60)])[:, 900:] > 0
+    assert late.mean() == pytest.approx((actual[900:] > 0).mean(), abs=0.05)
+    assert (actual[:500] > 0).mean() < 0.5 * late.mean(), "what happened over a year ago would drag it down"
+
+
+def test_days_before_the_label_is_a_choice_are_not_counted():
+    rng = np.random.default_rng(6)
+    chosen = switching_path(rng, 300, 0.1, 0.1)
+    burnt_in = np.r_[np.zeros(200), chosen]
+    for path in range(8):
+        late = random_exposure(burnt_in, path, 9, 19_000, 200)
+        np.testing.assert_array_equal(late[200:], random_exposure(chosen, path, 9, 19_200, 0))
+        assert (late[:200] == 0).all()
+
+
 def test_the_uniform_of_a_day_belongs_to_the_day():
-    actual = np.tile([1.0, 0.0], 300)
-    early, late = random_exposure(actual, 0, 1, 19_000, 0), random_exposure(actual, 0, 1, 19_100, 0)
-    # When every day is a switch the rates are 1 and the path is the actual one, whatever the numbers.
-    np.testing.assert_array_equal(early, late)
     slow = switching_path(np.random.default_rng(3), 900, 0.2, 0.2)
-    assert (random_exposure(slow, 0, 1, 19_000, 0) != random_exposure(slow, 0, 2, 19_000, 0)).any()
+    first = random_exposure(slow, 0, 1, 19_000, 0)
+    assert (random_exposure(slow, 0, 1, 19_000, 0) == first).all()
+    assert (random_exposure(slow, 0, 1, 19_100, 0) != first).any()
+    assert (random_exposure(slow, 0, 2, 19_000, 0) != first).any()

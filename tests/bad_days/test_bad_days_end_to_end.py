@@ -493,10 +493,10 @@ def test_a_lake_that_changes_under_a_run(world: World, monkeypatch: pytest.Monke
 def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     before, replace_day = world.results(), storage._replace
 
-    def full(folder: Path, day: date, *arguments: object) -> None:
+    def full(folder: Path, day: date, *arguments: object) -> object:
         if folder.name == "basket" and day == DAY:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace_day(folder, day, *arguments)  # type: ignore[arg-type]
+        return replace_day(folder, day, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(storage, "_replace", full)
     with pytest.raises(RunFailedError) as raised:

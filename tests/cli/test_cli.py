@@ -12,19 +12,27 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
-from conftest import RUN_FIRST, RUN_LAST, FinishedRun, run_command
+from finished_run import RUN_FIRST, RUN_LAST, FinishedRun, run_command
 from polars.testing import assert_frame_equal
 
 import majors_alts_pipeline
 from majors_alts_pipeline.tables import TABLES
 
-ONE_DAY = RUN_FIRST + timedelta(days=20)
+ONE_DAY = RUN_FIRST + timedelta(days=60)
 SHORT = ("--from", RUN_FIRST.isoformat(), "--to", ONE_DAY.isoformat())
 
 
 def hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(file.relative_to(folder)): sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def other_home(run: FinishedRun, folder: Path) -> dict[str, str]:
+    """The environment of `run` with a Dagster history of its own: other tests look at the first one."""
+    home = folder / "home"
+    home.mkdir()
+    shutil.copy(Path(run.environment["DAGSTER_HOME"]) / "dagster.yaml", home)
+    return {**run.environment, "DAGSTER_HOME": str(home)}
 
 
 def test_run_prints_the_answer_and_stamps_it(finished_run: FinishedRun) -> None:
@@ -72,7 +80,7 @@ def test_read_refuses_in_one_line(finished_run: FinishedRun, tmp_path: Path) -> 
 
 def test_read_list_shows_columns_and_units(finished_run: FinishedRun) -> None:
     listed = finished_run.command("majors-alts", "read", "--list").stdout
-    for words in ("betas", "beta_btc", "return per return", "Sharpe", "fraction of NAV"):
+    for words in ("betas", "beta_btc", "return per return", "regime_model", "fraction of NAV"):
         assert words in listed
 
 
@@ -141,7 +149,7 @@ def test_two_studies_side_by_side_leave_a_write_protected_lake_alone(finished_ru
         path.chmod(0o555 if path.is_dir() else 0o444)
     before, first = hashes(lake), hashes(finished_run.out)
     words = ("majors-alts", "run", "--lake", str(lake), "--out", str(tmp_path / "out"), *SHORT)
-    done = run_command(*words, environment=finished_run.environment)
+    done = run_command(*words, environment=other_home(finished_run, tmp_path))
     assert hashes(lake) == before
     assert hashes(finished_run.out) == first
     here = majors_alts_pipeline.read("panel", ONE_DAY, ONE_DAY, artifacts=tmp_path / "out").collect()
@@ -181,18 +189,24 @@ def test_other_kinds_of_lake_give_the_same_rows(finished_run: FinishedRun, tmp_p
     before = hashes(tmp_path)
     out = tmp_path / "out"
     words = ("majors-alts", "run", "--lake", str(lake), "--out", str(out), *SHORT)
-    done = run_command(*words, environment=finished_run.environment)
+    done = run_command(*words, environment=other_home(finished_run, tmp_path))
     assert f"report: {out / 'report' / 'report.html'}" in done.stdout
-    assert {name: digest for name, digest in hashes(tmp_path).items() if not name.startswith("out/")} == before
+    assert {
+        name: digest for name, digest in hashes(tmp_path).items() if not name.startswith(("out/", "home/"))
+    } == before
     same = majors_alts_pipeline.read("panel", RUN_FIRST, ONE_DAY, artifacts=finished_run.out).filter(until).collect()
     assert_frame_equal(majors_alts_pipeline.read("panel", artifacts=out).collect(), same, check_exact=True)
 
 
-def test_prune_keeps_results_and_the_newest_runs(finished_run: FinishedRun) -> None:
+def test_prune_keeps_results_and_the_newest_runs(finished_run: FinishedRun, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(finished_run.environment["DAGSTER_HOME"], home)
+    again = ("dagster", "asset", "materialize", "--select", "signals", "-m", "majors_alts_pipeline.definitions")
+    finished_run.command(*again, DAGSTER_HOME=str(home))
     results = hashes(finished_run.out)
-    assert "deleted the logs of" in finished_run.command("majors-alts", "prune", "--keep", "1").stdout
-    assert finished_run.command("majors-alts", "prune", "--keep", "1").stdout.strip() == "deleted the logs of 0 runs"
-    home = Path(finished_run.environment["DAGSTER_HOME"])
+    prune = ("majors-alts", "prune", "--keep", "1")
+    assert finished_run.command(*prune, DAGSTER_HOME=str(home)).stdout.strip() == "deleted the logs of 1 runs"
+    assert finished_run.command(*prune, DAGSTER_HOME=str(home)).stdout.strip() == "deleted the logs of 0 runs"
     with sqlite3.connect(next(home.rglob("runs.db"))) as runs:
         assert runs.execute("select count(*) from runs").fetchone() == (1,)
     assert hashes(finished_run.out) == results

@@ -11,6 +11,7 @@ from majors_alts_pipeline.evaluation.inference import (
     hac_regression,
     regime_edge_test,
     sharpe_ratio,
+    sharpe_ratios,
     sharpe_standard_error,
 )
 
@@ -48,13 +49,24 @@ def test_collinear_regressors_are_refused():
         hac_regression(np.arange(10.0), np.ones((10, 2)))
 
 
+def test_bootstrap_interval_is_that_of_arch():
+    from arch.bootstrap import StationaryBootstrap, optimal_block_length
+
+    returns = np.random.default_rng(4).standard_t(4, 300) * 0.01
+    block = max(float(optimal_block_length(returns)["stationary"].iloc[0]), 1.0)
+    sampler = StationaryBootstrap(block, returns, seed=np.random.default_rng(7))
+    expected = sampler.conf_int(sharpe_ratio, 600, "percentile", size=0.95)
+    low, high = bootstrap_interval(returns, sharpe_ratios, 600, 0.95, 7)
+    assert [low, high] == pytest.approx([float(expected[0, 0]), float(expected[1, 0])], rel=1e-12)
+
+
 def test_bootstrap_interval_is_about_two_standard_errors_wide_for_iid_returns():
     returns = np.random.default_rng(0).normal(0.001, 0.02, 1000)
-    low, high = bootstrap_interval(returns, sharpe_ratio, 1000, 0.95, 1)
+    low, high = bootstrap_interval(returns, sharpe_ratios, 1000, 0.95, 1)
     assert (high - low) / (2 * 1.96) == pytest.approx(sharpe_standard_error(sharpe_ratio(returns), 1000), rel=0.15)
-    assert bootstrap_interval(returns, sharpe_ratio, 1000, 0.95, 1) == (low, high)
-    assert np.isnan(bootstrap_interval(returns[:59], sharpe_ratio, 1000, 0.95, 1)).all()
-    assert np.isnan(bootstrap_interval(np.zeros(100), sharpe_ratio, 1000, 0.95, 1)).all()
+    assert bootstrap_interval(returns, sharpe_ratios, 1000, 0.95, 1) == (low, high)
+    assert np.isnan(bootstrap_interval(returns[:59], sharpe_ratios, 1000, 0.95, 1)).all()
+    assert np.isnan(bootstrap_interval(np.zeros(100), sharpe_ratios, 1000, 0.95, 1)).all()
 
 
 def market(rng, days, edge):
@@ -97,6 +109,24 @@ def test_the_fft_equals_shifting_by_hand():
     assert test.p_value == pytest.approx(expected, rel=1e-12)
     assert test.n_shifts == 119
     assert abs(test.difference) == pytest.approx(by_hand[0], rel=1e-12)
+
+
+def test_one_sided_p_values_and_the_effect_that_could_be_found_by_hand():
+    on, returns = market(np.random.default_rng(2), 120, 0.2)
+    test = regime_edge_test(on, returns, seed=0)
+    by_hand = np.array([returns[np.roll(on, k)].mean() - returns[~np.roll(on, k)].mean() for k in range(120)])
+    assert test.p_greater == pytest.approx((1 + (by_hand[1:] >= by_hand[0] - 1e-15).sum()) / 120)
+    assert test.p_less == pytest.approx((1 + (by_hand[1:] <= by_hand[0] + 1e-15).sum()) / 120)
+    assert test.minimum_detectable_effect == pytest.approx(2.8 * by_hand[1:].std(ddof=1), rel=1e-9)
+    mirrored = regime_edge_test(on, -returns, seed=0)
+    assert (mirrored.p_less, mirrored.p_greater) == pytest.approx((test.p_greater, test.p_less))
+
+
+def test_the_minimum_detectable_effect_is_found_four_times_in_five():
+    rng = np.random.default_rng(8)
+    null = [regime_edge_test(*market(rng, 600, 0.0), seed=0) for _ in range(200)]
+    effect = float(np.mean([test.minimum_detectable_effect for test in null])) / 0.01
+    assert (p_values(effect, 200, seed=9) < 0.05).mean() == pytest.approx(0.8, abs=0.1)
 
 
 def test_labels_as_text_or_flags_and_either_sign():

@@ -12,6 +12,7 @@ from generated_accounts import CAPITAL, START, accounts, settings
 from polars.testing import assert_frame_equal
 
 from majors_alts_pipeline.calendar import Window
+from majors_alts_pipeline.config import load_settings
 from majors_alts_pipeline.evaluation import kpis, stage
 from majors_alts_pipeline.tables import KPIS
 
@@ -134,6 +135,130 @@ def test_slices_lose_no_day_and_compound_to_the_whole(data, overall, table):
         assert rows["n_days"].sum() == days[account]
         assert np.prod(1 + rows["total_return"].to_numpy()) - 1 == pytest.approx(whole[account], rel=1e-9)
     assert slices.height > 2
+
+
+def entering_and_leaving() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The accounts, with the account `regime` held exactly under RISK_ON_MAJORS and paying 1 % to enter or leave."""
+    backtest, panel = accounts()
+    label, following = pl.col("regime_traded"), pl.col("regime_traded").shift(-1).over("account")
+    held, kept = label == "RISK_ON_MAJORS", (following == "RISK_ON_MAJORS").fill_null(False)
+    timed = backtest.with_columns(held=held, kept=kept).filter(pl.col("account") == "regime").with_columns(
+        ret_gross=pl.col("held") * 0.01, turnover=(pl.col("held") != pl.col("kept")).cast(pl.Float64),
+        n_positions=pl.col("kept").cast(pl.Int32),
+    )  # fmt: skip
+    timed = timed.with_columns(ret_net=pl.col("ret_gross") - 0.01 * pl.col("turnover"))
+    timed = timed.with_columns(nav=CAPITAL * (1.0 + pl.col("ret_net")).cum_prod())
+    before = pl.col("nav").shift(1, fill_value=CAPITAL)
+    timed = timed.with_columns(
+        pnl_price=before * pl.col("ret_gross"), pnl_funding=pl.lit(0.0), cost_fees=before * 0.01 * pl.col("turnover"),
+        cost_slippage=pl.lit(0.0),
+    )  # fmt: skip
+    always = backtest.filter(pl.col("account") == "always_on")
+    return pl.concat([always, timed.select(always.columns)]), panel
+
+
+def test_a_label_pays_its_own_entries_and_exits_and_flat_labels_pay_nothing():
+    data = entering_and_leaving()
+    quick = settings(bootstrap_reps=100)
+    table, whole = kpis.by_regime(*data, quick), kpis.overall(*data, quick)
+    for name in ("cost_annual", "turnover_annual", "turnover_alt_annual", "funding_annual"):
+        for (account,), rows in table.group_by("account"):
+            total = whole.row(by_predicate=pl.col("account") == account, named=True)
+            parts = (rows[name] * rows["n_days"]).sum()
+            assert parts == pytest.approx(total[name] * total["n_days"], rel=1e-9), (account, name)
+    timed = table.filter(pl.col("account") == "regime")
+    flat = timed.row(by_predicate=pl.col("label") == "BALANCED", named=True)
+    assert flat["total_return"] == flat["cost_annual"] == flat["turnover_annual"] == 0.0
+    held = timed.row(by_predicate=pl.col("label") == "RISK_ON_MAJORS", named=True)
+    trades = data[0].filter((pl.col("account") == "regime") & (pl.col("date") >= START + timedelta(days=FIRST)))
+    assert held["turnover_annual"] * held["n_days"] / 365 == pytest.approx(trades["turnover"].sum())
+    daily = trades.filter(regime_traded="BALANCED")
+    assert daily["turnover"].sum() > 5, "by plain days the flat label would pay for the entries"
+
+
+def test_a_mean_of_accounts_has_no_path(data):
+    backtest, panel = data
+    mean = backtest.filter(pl.col("account") == "regime").with_columns(account=pl.lit("random_regimes"))
+    both = pl.concat([backtest, mean])
+    quick = settings(bootstrap_reps=100)
+    one_path = load_settings(overrides={"evaluation": {"bootstrap_reps": 100}, "backtest": {"random_paths": 1}})
+    for config, is_mean in ((quick, True), (one_path, False)):
+        daily = KPIS.conform(stage.compute({"backtest": both}, window(both), config)["kpis"])
+        for table in (daily, kpis.overall(both, panel, config), kpis.by_year(both, panel, config)):
+            rows = table.filter(pl.col("account") == "random_regimes")
+            names = [name for name in stage.PATH_KPIS if name in table.columns]
+            assert rows.select(pl.col(names).is_null().all()).row(0) == (is_mean,) * len(names)
+            assert rows["total_return"].null_count() == rows["cost_annual"].null_count() == 0
+            others = table.filter(pl.col("account") == "regime")
+            assert others["max_drawdown"].null_count() == 0
+    assert len(names) == len(stage.PATH_KPIS) - 1, "only the daily table has a drawdown of the day"
+
+
+def test_walk_forward_only_takes_the_days_it_decided(data):
+    backtest, panel = data
+    dates = sorted(backtest["date"].unique())
+    switch = dates[200]
+    in_force = pl.when(pl.col("date") >= switch).then(pl.lit("walk_forward")).otherwise(pl.lit("default"))
+    regime = pl.DataFrame({"date": dates, "method": "composite"}).with_columns(in_force=in_force)
+    table = kpis.walk_forward_only(backtest, regime, panel, settings(bootstrap_reps=100))
+    assert table["account"].to_list() == ["always_on", "regime"]
+    assert (table["n_days"] == 500 - 200 - 2).all()
+    later = backtest.filter((pl.col("date") >= dates[202]) & (pl.col("account") == "regime"))
+    assert table["total_return"][1] == pytest.approx((1 + later["ret_net"]).product() - 1, rel=1e-12)
+    none = kpis.walk_forward_only(backtest, regime.with_columns(in_force=pl.lit("default")), panel, settings())
+    assert none.is_empty()
+
+
+def test_neutrality_shows_the_worst_close(data):
+    backtest, panel = data
+    bad = START + timedelta(days=40)
+    worse = pl.when((pl.col("date") == bad) & (pl.col("account") == "always_on")).then(-0.5).otherwise("beta_btc")
+    table = kpis.neutrality(backtest.with_columns(beta_btc=worse), panel, settings())
+    row = table.row(by_predicate=(pl.col("account") == "always_on") & (pl.col("factor") == "btc"), named=True)
+    assert (row["ex_ante_max"], row["ex_ante_max_date"]) == (0.5, bad)
+    assert row["ex_ante_p95"] == pytest.approx(0.01)
+
+
+def test_largest_exposures():
+    day, other = START, START + timedelta(days=1)
+    backtest = pl.DataFrame(
+        {"date": [day, other] * 2, "account": ["a", "a", "b", "b"], "gross_exposure": [1.0, 2, 3, 3]}
+    )
+    positions = pl.DataFrame({
+        "date": [day, other, other], "account": "a", "asset_id": ["X", "Y", "BTC"], "leg": ["alt", "alt", "major"],
+        "weight": [-0.2, 0.1, 0.9],
+    })  # fmt: skip
+    assert kpis.largest_exposures(backtest, positions).rows() == [
+        ("a", 2.0, other, 0.2, "X", day), ("b", 3.0, day, None, None, None)
+    ]  # fmt: skip
+
+
+def test_the_placebo_compares_the_timing_and_nothing_else(data):
+    backtest = data[0]
+    row = kpis.timing_placebo(backtest, settings()).row(0, named=True)
+    edge = kpis.regime_edge(backtest, settings()).row(0, named=True)
+    # With an exposure of 0 or 1 the shifts order as the regime edge's.
+    assert row["p_greater"] == pytest.approx(edge["p_greater"])
+    assert row["p_less"] == pytest.approx(edge["p_less"])
+    held = backtest.filter(pl.col("account") == "always_on").sort("date").slice(FIRST + 1)
+    before = held["nav"] / (1 + held["ret_net"])
+    path = (held["regime_traded"] == "RISK_ON_MAJORS").to_numpy().astype(float)
+    returns = (held["pnl_price"] / before).to_numpy()
+    assert row["timed"] == pytest.approx((path * returns).mean(), rel=1e-9)
+    by_hand = np.array([(np.roll(path, k) * returns).mean() for k in range(1, len(path))])
+    assert row["placebo_mean"] == pytest.approx(by_hand.mean(), rel=1e-9)
+    assert row["placebo_p05"] == pytest.approx(np.quantile(by_hand, 0.05), rel=1e-9)
+    assert row["placebo_sd"] == pytest.approx(by_hand.std(ddof=1), rel=1e-9)
+    assert row["percentile"] == pytest.approx((by_hand < row["timed"]).mean(), abs=2 / len(path))
+    assert row["n_shifts"] == len(path) - 1
+
+
+def test_a_placebo_of_one_label_or_of_nothing_is_null(data):
+    one = kpis.timing_placebo(data[0].with_columns(regime_traded=pl.lit("BALANCED")), settings()).row(0, named=True)
+    assert one["p_greater"] is one["percentile"] is None
+    assert one["timed"] == 0.0
+    nobody = kpis.timing_placebo(data[0].filter(pl.col("account") == "regime"), settings()).row(0, named=True)
+    assert (nobody["n_days"], nobody["timed"]) == (0, None)
 
 
 def test_episodes_count_runs_of_consecutive_days(data):

@@ -287,6 +287,40 @@ def test_a_missing_group_degrades_only_its_features(market, column):
     assert_frame_equal(got.filter(~lost), full.filter(~lost), check_exact=True)
 
 
+def with_open_interest_of(panel: pl.DataFrame, asset: str, last: date) -> pl.DataFrame:
+    """The panel, but up to `last` only one asset has open interest."""
+    kept = (pl.col("asset_id") == asset) | (pl.col("date") > last)
+    return panel.with_columns(pl.when(kept).then("open_interest_usd").alias("open_interest_usd"))
+
+
+def test_a_feature_of_too_few_inputs_is_null_and_no_z_score_sees_it(market):
+    panel, universe, _ = market
+    last = START + timedelta(days=79)
+    thin = with_open_interest_of(panel, "BTC", last)
+    got = run(thin, universe, whole(panel)).filter(pl.col("feature") == "oi_risk")
+    anything = SHORT.model_copy(update={"features": SHORT.features.model_copy(update={"min_coverage": 0.0})})
+    let_pass = run(thin, universe, whole(panel), anything).filter(pl.col("feature") == "oi_risk")
+    thin_days = let_pass.filter(pl.col("raw").is_not_null() & (pl.col("coverage") < 0.25))
+    assert thin_days.height > 50
+    same = got.filter(pl.col("date").is_in(thin_days["date"].implode()))
+    assert same["raw"].null_count() == same["z"].null_count() == same.height
+    assert_frame_equal(got.select("coverage"), let_pass.select("coverage"), check_exact=True)
+    # Seven days after the others appear the ratio has both ends; only from there do z-scores count their 8 days.
+    whole_days = got.filter(pl.col("raw").is_not_null() & (pl.col("date") > last))
+    assert got.filter(pl.col("z").is_not_null())["date"].min() >= whole_days["date"][7]
+    assert let_pass.filter(pl.col("z").is_not_null())["date"].min() < last
+
+
+def test_coverage_at_the_bound_is_enough(market):
+    panel, universe, full = market
+    day = full.filter((pl.col("feature") == "oi_risk") & pl.col("coverage").is_between(0.3, 0.99)).row(-1, named=True)
+    for bound, known in ((day["coverage"], True), (np.nextafter(day["coverage"], 1.0), False)):
+        config = SHORT.model_copy(update={"features": SHORT.features.model_copy(update={"min_coverage": bound})})
+        row = run(panel, universe, Window(day["date"], day["date"]), config).filter(pl.col("feature") == "oi_risk")
+        assert (row["raw"][0] is not None) is known
+        assert row["coverage"][0] == day["coverage"]
+
+
 def test_every_enabled_feature_has_a_row_every_day(market):
     _, _, full = market
     assert full.height == DAYS * len(DEFINITIONS)

@@ -85,13 +85,24 @@ def test_lake_universe_is_sane(lake):
 def test_stress_lake_cannot_tell_who_is_shortable_and_runs(stress):
     window, _, universe, features = stress
     assert universe["shortable"].null_count() == universe.height
-    assert "not_shortable" not in set(universe["reason"])
+    assert "no_funding" not in set(universe["reason"])
     alts = universe.filter(pl.col("role") == "alt").group_by("date").len()
     assert alts.filter(pl.col("date") > window.start + timedelta(days=90))["len"].min() >= 20
     luna = universe.filter(pl.col("asset_id") == "LUNA")
     assert "price_stale" in set(luna.tail(SETTINGS.lake.price_carry_days)["reason"])
     lost = features.group_by("feature").agg(pl.col("raw").is_null().all().alias("lost")).filter("lost")
     assert set(lost["feature"]) == {"funding_skew", "funding_heating", "oi_risk"}
+
+
+@pytest.mark.parametrize("name", ["lake", "stress"])
+def test_the_least_coverage_takes_nothing_but_open_interest(name, request):
+    window, panel, universe, features = request.getfixturevalue(name)
+    any_coverage = load_settings(overrides={"features": {"min_coverage": 0.0}})
+    let_pass = compute_features({"panel": panel, "universe": universe}, window, any_coverage)["features"]
+    others = pl.col("feature") != "oi_risk"
+    assert_frame_equal(let_pass.filter(others), features.filter(others), check_exact=True)
+    # Elsewhere inputs are there for about half of the assets or more, or not at all: the bound lies far from both.
+    assert features.filter(pl.col("raw").is_not_null())["coverage"].min() > 0.4
 
 
 def test_lake_features_exist_after_the_burn_in(lake):
@@ -101,6 +112,8 @@ def test_lake_features_exist_after_the_burn_in(lake):
     share = dict(counts.iter_rows())
     assert set(share) == set(DEFINITIONS)
     assert all(value == 1.0 for name, value in share.items() if name != "oi_risk"), share
-    assert 0 < share["oi_risk"] < 0.5
+    # The lake has open interest of BTC alone: no aggregate of the market.
+    assert share["oi_risk"] == 0.0
+    assert 0 < features.filter(pl.col("feature") == "oi_risk")["coverage"].max() < SETTINGS.features.min_coverage
     dominance = late.filter(pl.col("feature") == "btc_dominance")["raw"]
     assert dominance.is_between(0.4, 0.8).all()

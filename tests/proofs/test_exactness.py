@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,6 +15,7 @@ from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.chain import Runner
 from majors_alts_pipeline.config import Settings, load_settings
 from majors_alts_pipeline.lake.reader import LakeSource
+from majors_alts_pipeline.orchestration.storage import Stamp, TableStore
 from majors_alts_pipeline.proofs import exactness
 from majors_alts_pipeline.proofs.exactness import differing_rows
 from majors_alts_pipeline.proofs.suite import sample_days
@@ -54,6 +56,28 @@ def test_a_day_alone_equals_the_backfill(
     days = [*sample_days(history(small_lake), 6), history(small_lake).start, first_of_month]
     proof = exactness.single_days(small_lake, small_settings, small_full, days, quiet)
     assert proof.holds, proof.measured
+
+
+def test_pieces_of_a_tiny_row_budget_are_the_backfill_byte_for_byte(
+    small_lake: LakeSource, small_settings: Settings, small_full: Mapping[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    window = history(small_lake)
+    whole = TableStore(tmp_path / "whole")
+    parts = TableStore(tmp_path / "parts")
+    stamps = {day: Stamp("s", "c", "l", "v", True, "k") for day in window.days()}
+    cut = set()
+    for stage in STAGES:
+        reader = exactness.TableReader(small_full, window, dict.fromkeys(stage.tables, window))
+        runner = Runner(small_lake, small_settings, reader, row_budget=1)
+        for days, frames in runner.stream(stage, window):
+            cut |= {stage.name} if days != window else set()
+            for table, frame in frames.items():
+                parts.write(table, days, frame, stamps)
+        for table in stage.tables:
+            whole.write(table, window, small_full[table], stamps)
+            for day in window.days():
+                assert parts.path(table, day).read_bytes() == whole.path(table, day).read_bytes(), (table, day)
+    assert {"panel", "universe", "betas", "basket"} <= cut
 
 
 @pytest.mark.parametrize(("start", "length"), [(5, 40), (170, 33), (300, 120)])

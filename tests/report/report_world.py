@@ -105,12 +105,17 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
     eligible = np.broadcast_to(warm[:, None], (n_days, n)).copy()
     reason = np.where(eligible, "ok", "too_young").astype(object)
     eligible[:, -4:] = False
-    reason[:, -4:] = "low_volume"
+    reason[:, -4:] = "illiquid"
+    unfunded = slice(n_days // 2, n_days // 2 + 100)
+    eligible[unfunded, 6] = False
+    reason[unfunded, 6] = "no_funding"
+    volume = 1e8 / (1.0 + np.arange(n)) * np.ones((n_days, 1))
     universe = _long(
         days,
         assets,
         eligible=eligible,
         reason=reason.astype(str),
+        adv_usd=volume,
         shortable=np.ones((n_days, n), dtype=bool),
         age_days=np.repeat(np.arange(n_days), n),
     )
@@ -304,6 +309,7 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
                     "exposure_multiplier": 1.0,
                     "n_positions": (target != 0).sum(1),
                     "n_dead_exits": (dead > 0).sum(1),
+                    "n_waiting": (np.arange(n_days) % 100 == 99) * (2 if name == "alt_index" else 0),
                     "identity_error": 1e-16,
                 }
             )

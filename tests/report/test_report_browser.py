@@ -9,6 +9,11 @@ pytestmark = pytest.mark.browser
 
 UNDRAWN = "return document.querySelectorAll('.plot:not([data-drawn])').length"
 
+CUT_OFF = (
+    "return [...document.querySelectorAll('section > .table .scroll')].filter(s => s.scrollWidth > s.clientWidth + 1)"
+    ".map(s => s.getAttribute('aria-label'))"
+)
+
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_report_offline(built, width, theme, tmp_path):
@@ -22,6 +27,9 @@ def test_report_offline(built, width, theme, tmp_path):
         assert n_drawn >= n_plots
         inner, scroll = driver.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
         assert scroll <= inner, "the page scrolls sideways"
+        assert not driver.execute_script("return document.querySelectorAll('.modebar [data-title*=Share]').length")
+        if width >= 1280:
+            assert not driver.execute_script(CUT_OFF), "a table is cut off"
         tick, paper = driver.execute_script(
             "return [getComputedStyle(document.querySelector('.plot .xtick text')).fill, "
             "getComputedStyle(document.body).backgroundColor]"

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from datetime import date
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -113,6 +114,18 @@ def test_required_chapters_and_sentences(page):
         "What the lake could not tell",
         "fact_open_interest: absent",
         "Positions closed for want of a price: 2",
+        "Out of sample: only the days whose decision a walk-forward model took",
+        "– of random regimes: that column is the mean of 16 accounts",
+        "Timing placebo: the regime-timed exposure path",
+        "Eligible but for funding",
+        "the most frequent ALT04 (100 days)",
+        "bind the target book before the volatility-target multiplier",
+        "against a target of 15.0",
+        "Ex ante, 95th percentile",
+        "stands in for the day&#x27;s sum on",
+        "flatters the short leg",
+        "and waited (Alt index 9 days)",
+        "(two-sided p = ",
     ):
         assert words in page, words
 
@@ -157,7 +170,7 @@ def test_kpis_on_the_page_are_those_of_the_evaluation(built, page, quick):
     assert built.kpis.equals(expected)
     sharpe = expected.filter(account="always_on")["sharpe"].item()
     assert f"a net Sharpe ratio of {number(sharpe)}" in built.verdict
-    assert built.verdict in page
+    assert escape(built.verdict) in page
 
 
 def _digests(folder: Path):
@@ -270,7 +283,7 @@ def test_a_lake_on_which_nothing_traded_is_an_error_with_the_reason(quick, tmp_p
         build_report(frames.__getitem__, report_context(quick), tmp_path / "report")
 
 
-def _statistics(low, high, p, difference=0.001):
+def _statistics(low, high, p, difference=0.001, needed=0.0019, share=0.0, shorts=True, baseline=0.0):
     overall = pl.DataFrame(
         {
             "account": ["regime", "always_on"],
@@ -280,26 +293,102 @@ def _statistics(low, high, p, difference=0.001):
         }
     )
     edge = pl.DataFrame(
-        {"p_value": [p], "difference": [difference]}, schema={"p_value": pl.Float64, "difference": pl.Float64}
+        {"p_value": [p], "difference": [difference], "minimum_detectable_effect": [needed], "n_on": 279, "n_off": 585},
+        schema_overrides=dict.fromkeys(("p_value", "difference", "minimum_detectable_effect"), pl.Float64),
     )
+    assumed = pl.DataFrame(
+        {
+            "account": ["always_on", "regime"],
+            "share": [share] * 2,
+            "per_year": [-0.0374, -0.0066],
+            "sharpe": [-0.134, -0.066],
+            "sharpe_without": [0.081, 0.019],
+        }
+    ).filter(pl.col("share") > 0)
     empty = pl.DataFrame()
-    return Statistics(overall, empty, empty, empty, empty, edge, 0.95)
+    return Statistics(
+        overall=overall, by_regime=empty, by_year=empty, by_fold=empty, neutrality=empty, edge=edge, placebo=empty,
+        walk_forward=empty, largest=empty, assumed_funding=assumed, confidence=0.95, stand_in_annual=0.1,
+        charged_to_shorts=shorts, baseline_funding=baseline,
+    )  # fmt: skip
+
+
+DAYS = (date(2024, 1, 1), date(2024, 12, 31))
+LOWER = (
+    "Before costs and funding, price P&L of the always-on book was 6.7 bp a day lower under risk-on majors than "
+    "otherwise (two-sided p = 0.289; about 19 bp a day would be needed to be seen with 80 % power)."
+)
+
+
+def _plain(sentence):
+    return sentence.replace("\u202f", " ").replace("\N{MINUS SIGN}", "-")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "difference", "said"),
+    ("low", "high", "p", "difference", "needed", "said"),
     [
-        (0.2, 1.8, 0.2, 0.001, ["above zero", "that timing helps is not shown (p = 0.200)"]),
-        (-0.2, 1.8, 0.01, 0.001, ["not distinguishable from zero", "prices paid the book more under"]),
-        (-1.8, -0.2, 0.01, -0.001, ["below zero", "less, against the rule, under"]),
-        (None, None, None, 0.001, ["too few days for an interval", "cannot be tested"]),
-        (0.2, 1.8, 0.0001, 0.001, ["(p < 0.001)"]),
+        (0.2, 1.8, 0.289, -0.00067, 0.0019, ["above zero", LOWER]),
+        (-0.2, 1.8, 0.01, 0.001, 0.0019, ["not distinguishable from zero", "10.0 bp a day higher under", "p = 0.010;"]),
+        (-1.8, -0.2, 0.01, -0.001, None, ["below zero", "10.0 bp a day lower under", "(two-sided p = 0.010)."]),
+        (None, None, None, None, None, ["too few days for an interval", "cannot be tested", "279 days", "585 under"]),
+        (0.2, 1.8, 0.0001, 0.001, 0.0019, ["(two-sided p < 0.001;"]),
     ],
 )
-def test_verdict_follows_from_the_numbers(low, high, p, difference, said):
-    sentence = _statistics(low, high, p, difference).verdict(date(2024, 1, 1), date(2024, 12, 31))
+def test_verdict_follows_from_the_numbers(low, high, p, difference, needed, said):
+    sentence = _plain(_statistics(low, high, p, difference, needed).verdict(*DAYS))
     assert "(366 days)" in sentence
     assert all(words in sentence for words in said), sentence
+    assert "unknown" not in sentence
+
+
+def test_verdict_says_what_assumed_funding_takes_from_both_books():
+    sentence = _plain(_statistics(-1.0, 1.0, 0.5, share=1.0).verdict(*DAYS))
+    assert sentence.endswith(
+        "Funding unknown: a stand-in of 10 % a year charged to shorts is 3.7 % of NAV a year of the always-on book "
+        "(net Sharpe ratio with it -0.13, without it 0.08) and 0.7 % of NAV a year of the regime-timed book (net "
+        "Sharpe ratio with it -0.07, without it 0.02); the baselines are long only and pay none."
+    )
+
+
+def test_partly_assumed_funding_is_named_with_its_share():
+    few = _statistics(-1.0, 1.0, 0.5, share=0.2, shorts=False, baseline=-0.03)
+    assert "unknown" not in few.verdict(*DAYS)
+    words = _plain(few.assumed_words())
+    assert "Funding unknown on 20.0 % of the always-on book's and 20.0 % of the regime-timed book's" in words
+    assert "charged to the positions without a rate" in words
+    assert "the long-only baselines pay 3.0 % a year on average" in words
+    most = _statistics(-1.0, 1.0, 0.5, share=0.5)
+    assert most.mostly_assumed()
+    assert "Funding unknown on 50.0 %" in _plain(most.verdict(*DAYS))
+
+
+def test_a_lake_without_funding_says_so_in_verdict_and_cards(quick, tmp_path):
+    """Sharpe ratios with and without the stand-in come from the daily returns themselves."""
+    unknown = {
+        "panel": quick.frames["panel"].with_columns(
+            funding_rate=pl.lit(None, pl.Float64), funding_kind=pl.lit(None, pl.String)
+        ),
+        "positions": quick.frames["positions"].with_columns(
+            pnl_funding=pl.when(pl.col("leg") == "alt").then(pl.col("value_usd") * 0.1 / 365).otherwise(0.0)
+        ),
+    }
+    built = build_report((quick.frames | unknown).__getitem__, report_context(quick), tmp_path / "report")
+    assert "Funding unknown: a stand-in of 10" in built.verdict
+    assert "charged to shorts" in built.verdict
+    page = built.html.read_text()
+    cards = page[page.index('class="tiles"') : page.index('class="warnings"')]
+    assert cards.count("funding unknown") == 2
+    shown = pl.read_parquet(built.tables / "assumed_funding.parquet")
+    for row in shown.iter_rows(named=True):
+        days = pl.read_parquet(built.tables / "accounts.parquet").filter(account=row["account"])
+        returns = days["ret_net"] - days["pnl_funding_assumed"] / (days["nav"] / (1 + days["ret_net"]))
+        assert row["share"] == 1
+        assert row["sharpe_without"] == pytest.approx(returns.mean() / returns.std() * 365**0.5)
+        assert row["sharpe_without"] > row["sharpe"]
+
+
+def test_no_button_sends_a_chart_away(page):
+    assert "showSendToCloud: false" in page
 
 
 def test_warnings_name_what_would_make_a_reader_doubt(quick, tmp_path):
@@ -314,7 +403,7 @@ def test_warnings_name_what_would_make_a_reader_doubt(quick, tmp_path):
     assert mixed in warnings
     assert "beyond the plausible 0.1" in warnings or "beyond the plausible 0.0" in warnings
     assert "1 data-quality findings of severity ERROR" in warnings
-    assert "stand-in for missing prints" in warnings
+    assert "a stand-in of 10\u202f% a year charged to shorts is" in warnings
     assert "Only contracts still listed are present." in text
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from report_world import make_world
 
 from majors_alts_pipeline.report import figures, tables
-from majors_alts_pipeline.report.html import basis_points, number, p_value, percent, usd
+from majors_alts_pipeline.report.fields import kind_name
+from majors_alts_pipeline.report.html import basis_points, number, p_value, percent, signed_basis_points, usd
 
 
 def _majors(world):
@@ -195,8 +196,75 @@ def test_funding_of_positions_counts_the_days_held_over(world):
         over = positions.filter(pl.col("units") != 0, pl.col("date") < last, account=account)
         one = held.filter(account=account)
         assert one["position_days"].sum() == over.height
-        without = one.filter(kind="missing")["position_days"].item()
+        assert one["share"].sum() == pytest.approx(1)
+        without = one.filter(kind="assumed", leg="alt")["position_days"].item()
         assert without >= (over["asset_id"] == "ALT03").sum() > 0
+        assert tables.share_of_kind(held, account, "assumed") == pytest.approx(without / over.height)
+        moved = over.with_columns(pl.col("date").dt.offset_by("1d")).select("date", "asset_id", "value_usd")
+        paid = positions.filter(account=account).join(moved, on=["date", "asset_id"], suffix="_eve")
+        assert one["usd"].sum() == pytest.approx(paid["pnl_funding"].sum())
+        rates = one["usd"] / one["per_year"] * 365
+        assert rates.sum() == pytest.approx(paid["value_usd_eve"].abs().sum())
+
+
+def test_a_rescaled_print_is_a_print():
+    held = pl.DataFrame(
+        {"account": "regime", "kind": ["print_scaled", "print_scaled_rescaled", "sum"], "share": [0.2, 0.3, 0.5]}
+    )
+    assert tables.share_of_kind(held, "regime", "print_scaled") == pytest.approx(0.5)
+    assert kind_name("print_scaled_rescaled") == "One print, scaled, was percent"
+
+
+def test_alts_without_funding_are_ranked_among_the_most_traded():
+    days = [date(2024, 1, 1), date(2024, 1, 2)]
+    rows = [
+        ("A", "ok", 9.0),
+        ("B", "no_funding", 8.0),
+        ("C", "ok", 7.0),
+        ("D", "no_funding", 1.0),
+        ("E", "illiquid", 99.0),
+    ]
+    universe = pl.DataFrame(
+        {
+            "date": [day for day in days for _ in rows],
+            "asset_id": [row[0] for row in rows] * 2,
+            "role": ["alt" if row[1] == "ok" else "excluded" for row in rows] * 2,
+            "eligible": [row[1] == "ok" for row in rows] * 2,
+            "reason": [row[1] for row in rows] * 2,
+            "adv_usd": [row[2] for row in rows] * 2,
+        }
+    )
+    returns = {"A": 0.01, "B": 0.05, "C": 0.03, "D": 0.2, "E": 0.9}
+    panel = pl.DataFrame({"date": days[1], "asset_id": list(returns), "ret": list(returns.values())})
+    got = tables.unfunded_alts(universe.lazy(), panel.lazy(), n_alts=3)
+    assert got["asset_id"].to_list() == ["B", "B"]
+    assert got["ret_next"].to_list() == [0.05, None]
+    assert got["ret_next_kept"].to_list() == [pytest.approx(0.02), None]
+    names = tables.unfunded_names(got)
+    assert names.select("asset_id", "n_days").rows() == [("B", 2)]
+
+
+def test_every_day_is_decided_by_one_thing():
+    days = pl.date_range(date(2024, 1, 1), date(2024, 1, 10), eager=True)
+    regime = pl.DataFrame(
+        {"date": days, "score": [None] * 3 + [0.1] * 7, "in_force": ["default"] * 6 + ["walk_forward"] * 4}
+    )
+    got = dict(tables.decided_by(regime, date(2024, 1, 1), date(2024, 1, 10), lag=1).iter_rows())
+    assert got == {"walk_forward": 2, "default": 3, "no_score": 5}
+
+
+def test_execution_counts_what_was_not_done_as_decided(world):
+    backtest = world.frames["backtest"]
+    held = tables.held_funding(world.frames["positions"], world.frames["panel"].lazy(), backtest)
+    got = tables.execution(backtest, held)
+    assert got["account"].to_list() == list(tables.ACCOUNTS)
+    index = got.row(by_predicate=pl.col("account") == "alt_index", named=True)
+    assert (index["days_waiting"], index["orders_waiting"]) == (9, 18)
+    assert index["assumed_share"] is None
+    assert got.filter(account="regime")["assumed_share"].item() > 0
+    assert got["n_dead_exits"].sum() == backtest["n_dead_exits"].sum()
+    yearly = tables.attribution(backtest).filter(component="pnl_funding_assumed")
+    assert np.allclose(got["assumed_annual"], yearly["per_year"])
 
 
 def test_universe_counts_agree(world):
@@ -235,6 +303,9 @@ def test_quartiles_use_the_label_known_before_the_return(world):
         (percent(-0.0004), "0.0\u202f%"),
         (number(-1234.5, 1), "\N{MINUS SIGN}1,234.5"),
         (basis_points(0.0005), "5.0\u202fbp"),
+        (signed_basis_points(0.0005), "+5.0\u202fbp"),
+        (signed_basis_points(-0.0005), "\N{MINUS SIGN}5.0\u202fbp"),
+        (signed_basis_points(0.000001), "0.0\u202fbp"),
         (usd(-1234567.8), "\N{MINUS SIGN}$1,234,568"),
         (usd(0.00012), "$0.0001"),
         (p_value(0.00001), "< 0.001"),
