@@ -255,7 +255,8 @@ def _lead(book: _Book) -> list[str]:
     tiles.append(html.tile("Regime-timed book: costs", f"{percent(costs, 2)}", f"of NAV a year; {detail}"))
     tiles += _assumed_tiles(book.statistics)
     tiles.append(_edge_tile(book.statistics))
-    blocks = [f'<div class="tiles">{"".join(tiles)}</div>']
+    rows = ' class="tiles four"' if len(tiles) == 8 else ' class="tiles"'
+    blocks = [f"<div{rows}>{''.join(tiles)}</div>"]
     warnings = _warnings(book)
     return [*blocks, *([html.bullet_list(warnings, "warnings")] if warnings else []), _header_facts(book)]
 
@@ -514,8 +515,8 @@ def _regimes(book: _Book) -> list[str]:
             book,
             "by_regime",
             "label",
-            "KPIs by the label known when the position was decided. Trading is booked to the label of the position "
-            "it leads to; only trading that leaves the account flat stays with the label of the position it closes.",
+            "KPIs by the label known when the position was decided. Trading at a change of label "
+            "is booked to the label with the larger exposure, so a label pays its own entries and exits.",
         ),
         html.render_chart(figures.returns_by_label(book["returns_by_label"])),
         html.render_table(
@@ -925,7 +926,8 @@ def _execution(book: _Book) -> list[str]:
     caption = (
         "Execution against the decision: days on which an order found no price of its own and waited "
         f"({'; '.join(words) or 'none'}), positions closed for want of a price, positions stopped, and the share of "
-        "position-days (of the books whose positions are kept) and the yearly charge of assumed funding."
+        "position-days (of the books whose positions are kept) and the yearly charge of assumed funding. Counts of "
+        "random regimes are means of its paths, each day rounded up."
     )
     columns = [
         "account",

@@ -42,9 +42,10 @@ def alt_rules(settings: Settings) -> tuple[Rule, ...]:
 
     Reasons: ``excluded_<kind>`` (on a list of `universe.excluded`), ``detected_peg_usd`` and
     ``detected_tracks:<asset>`` (from prices), ``price_stale``, ``too_young``, ``no_adv`` (fewer observations
-    than `adv_min_obs`), ``illiquid``, ``no_marketcap`` (only with `require_marketcap`), ``small_cap`` (a
-    known cap below the minimum), ``no_funding`` (only with `require_shortable`: the lake knows funding that day
-    but holds none for this asset, which has no live contract or a hole in its data; it cannot tell which).
+    than `adv_min_obs`; skipped while the lake holds no volume of any asset), ``illiquid``, ``no_marketcap`` (only
+    with `require_marketcap`), ``small_cap`` (a known cap below the minimum), ``no_funding`` (only with
+    `require_shortable`: the lake knows funding that day but holds none for this asset, which has no live contract
+    or a hole in its data; it cannot tell which).
     """
     rules = settings.universe
     age, adv, cap = pl.col("age_days"), pl.col("adv_usd"), pl.col("marketcap")
@@ -54,7 +55,7 @@ def alt_rules(settings: Settings) -> tuple[Rule, ...]:
         Rule(pl.lit(DETECTED) + detector, detector.is_not_null()),
         Rule(pl.lit("price_stale"), pl.col("price_age_days") > 0),
         Rule(pl.lit("too_young"), age < rules.min_age_days),
-        Rule(pl.lit("no_adv"), adv.is_null()),
+        Rule(pl.lit("no_adv"), adv.is_null() & pl.col("volume_known")),
         Rule(pl.lit("illiquid"), adv < rules.min_adv_usd),
         Rule(pl.lit("no_marketcap"), cap.is_null() & rules.require_marketcap),
         Rule(pl.lit("small_cap"), cap < rules.min_marketcap_usd),
@@ -66,7 +67,7 @@ def first_failing(settings: Settings) -> pl.Expr:
     """Reason of the row: ``major`` or ``price_stale`` for a major, else ``ok`` or the first failing rule.
 
     Reads columns asset_id, kind (of exclusion list, null for none), detector, price_age_days, age_days,
-    adv_usd, marketcap and shortable.
+    adv_usd, volume_known, marketcap and shortable.
     """
     is_major = pl.col("asset_id").is_in(list(settings.lake.majors))
     stale_major = is_major & (pl.col("price_age_days") > 0)

@@ -57,11 +57,21 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
             pl.Series("kind", kind.gather(dense.cols)),
             (pl.col("date") - pl.col("listed_on")).dt.total_days().cast(pl.Int32).alias("age_days"),
             pl.when(shortable.any().over("date")).then(shortable).alias("shortable"),
+            _volume_known(panel, window, settings).gather(dense.rows).alias("volume_known"),
         )
         .with_columns(first_failing(settings).alias("reason"))
         .with_columns(pl.col("reason").is_in([OK, "major"]).alias("eligible"), _role(settings).alias("role"))
     )
     return {"universe": UNIVERSE.conform(rows.select(list(UNIVERSE.columns)))}
+
+
+def _volume_known(panel: pl.DataFrame, window: Window, settings: Settings) -> pl.Series:
+    """(days of `window`,) whether any asset's volume is known in the trailing ADV window."""
+    loaded = window.back(settings.universe.adv_window_days - 1)
+    days = panel.filter(pl.col("volume_usd").is_not_null())["date"].unique()
+    known = pl.Series(loaded.days(), dtype=pl.Date).is_in(days.implode()).to_numpy()
+    trailing = np.lib.stride_tricks.sliding_window_view(known, settings.universe.adv_window_days)
+    return pl.Series("volume_known", trailing.any(axis=1))
 
 
 def _role(settings: Settings) -> pl.Expr:

@@ -376,7 +376,7 @@ def test_a_lake_without_funding_says_so_in_verdict_and_cards(quick, tmp_path):
     assert "Funding unknown: a stand-in of 10" in built.verdict
     assert "charged to shorts" in built.verdict
     page = built.html.read_text()
-    cards = page[page.index('class="tiles"') : page.index('class="warnings"')]
+    cards = page[page.index('class="tiles four"') : page.index('class="warnings"')]
     assert cards.count("funding unknown") == 2
     shown = pl.read_parquet(built.tables / "assumed_funding.parquet")
     for row in shown.iter_rows(named=True):
