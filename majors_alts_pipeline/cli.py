@@ -88,6 +88,38 @@ def _print_table(title: str, frame: pl.DataFrame, decimals: int = 3) -> None:
     console.print(table)
 
 
+def _headline(kpis: pl.DataFrame) -> pl.DataFrame:
+    """KPIs per account as a person reads them, units in the headings."""
+    import polars as pl
+
+    def cell(row: dict[str, Any], name: str, form: str, unit: str = "") -> str | None:
+        return None if row[name] is None else format(row[name], form) + unit
+
+    def interval(row: dict[str, Any]) -> str | None:
+        if row["sharpe"] is None or row["sharpe_low"] is None:
+            return cell(row, "sharpe", "+.2f")
+        return f"{row['sharpe']:+.2f} [{row['sharpe_low']:+.2f}, {row['sharpe_high']:+.2f}]"
+
+    return pl.DataFrame(
+        [
+            {
+                "account": row["account"],
+                "total": cell(row, "total_return", "+.1%"),
+                "CAGR": cell(row, "cagr", "+.1%"),
+                "vol /yr": cell(row, "volatility", ".1%"),
+                "Sharpe [95 %]": interval(row),
+                "max DD": cell(row, "max_drawdown", ".1%"),
+                "invested": cell(row, "exposure_time", ".0%"),
+                "turnover /yr": cell(row, "turnover_annual", ".1f", " x NAV"),
+                "costs /yr": cell(row, "cost_annual", ".2%"),
+                "funding /yr": cell(row, "funding_annual", "+.2%"),
+            }
+            for row in kpis.iter_rows(named=True)
+        ],
+        infer_schema_length=None,
+    )
+
+
 @app.command()
 def run(
     lake: LakeOption = None,
@@ -101,13 +133,11 @@ def run(
     from majors_alts_pipeline.main_job import run_history
 
     result = run_history(paths, _day(start, "--from"), _day(end, "--to"), _say)
-    for sentence in result.absent:
-        _say(f"LOST: {sentence}")
     stamp = "SIMULATED data. " if result.simulated else ""
     _print_table(
         f"{stamp}Net of costs and funding, {result.window.start} to {result.window.end}, "
         f"lake {result.fingerprint}, study {result.study_id}",
-        result.headline,
+        _headline(result.headline),
     )
     print(result.verdict)
     print(f"report: {result.report}")

@@ -46,7 +46,6 @@ class HistoryRun:
         simulated: whether the lake is a simulated one.
         fingerprint: of the lake.
         study_id: configuration, lake and code together.
-        absent: sentences on tables the lake lacks and what was lost.
         headline: KPIs per account.
         verdict: one sentence.
         report: the page.
@@ -56,7 +55,6 @@ class HistoryRun:
     simulated: bool
     fingerprint: str
     study_id: str
-    absent: list[str]
     headline: pl.DataFrame
     verdict: str
     report: Path
@@ -112,6 +110,8 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         LakeRefusedError: a quality rule of severity ERROR found something; nothing was computed.
         RunFailedError: a step failed; results of earlier steps are stored.
     """
+    from majors_alts_pipeline.lake.reader import absent_tables
+
     # The lake first: its clear error must not be buried in Dagster's.
     study = Study.open(paths, say)
     window = study.require(_window(study, start, end))
@@ -119,6 +119,8 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         f"lake {study.lake.location}{' (SIMULATED)' if study.lake.simulated else ''}, fingerprint "
         f"{study.lake_fingerprint}, {window.start} to {window.end} ({window.n_days:,} days), study {study.study_id}"
     )
+    for sentence in absent_tables(study.lake):
+        say(f"LOST: {sentence}")
     # Before anything is written: a refused lake must leave every earlier result as it was.
     _require_usable(study)
     if start is None and end is None:
@@ -127,7 +129,6 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         study.require_own_days()
     _require_home()
     from majors_alts_pipeline.definitions import build_definitions
-    from majors_alts_pipeline.lake.reader import absent_tables
     from majors_alts_pipeline.orchestration.schedules import window_tags
 
     definitions = build_definitions(paths)
@@ -161,7 +162,6 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         simulated=study.lake.simulated,
         fingerprint=study.lake_fingerprint,
         study_id=study.study_id,
-        absent=absent_tables(study.lake),
         headline=kpis.select(HEADLINE),
         verdict=verdict,
         report=paths.artifacts / "report" / "report.html",

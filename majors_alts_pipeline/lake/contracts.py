@@ -212,7 +212,7 @@ LAKE_TABLES: Mapping[str, LakeTable] = {
 
 LOST: Mapping[str, str] = {
     "fact_ohlc": "no open, high, low; spreads use the configured default instead of an estimate from bars",
-    "fact_volume": "no liquidity rule or volume feature, impact assumes a fixed participation; the book needs basket.rank_by: marketcap",
+    "fact_volume": "no liquidity rule, no volume feature, impact at a fixed participation; set basket.rank_by: marketcap",
     "fact_marketcap": "market caps are null; dominance and size rules have nothing to work on",
     "fact_funding": "no funding print; days without a daily sum have no funding",
     "fact_funding_daily_sum": "the true daily funding is unknown; one print x prints per day stands in",

@@ -68,9 +68,9 @@ class StudyRun:
         """Compare the lake's files with those at the start of the run."""
         if self.study.lake.identity() != self.identity:
             raise LakeChangedError(
-                f"the lake at {self.study.lake.location} changed {when}; results of this step were not "
-                "stored. "
-                "Wait until the lake is complete, then run the same days again"
+                f"the lake at {self.study.lake.location} changed {when}; the step stopped, and any day it had stored "
+                "is stamped with the lake as it was and will not be mixed with the new one. Wait until the lake is "
+                "complete, then run the same days again"
             )
 
 
