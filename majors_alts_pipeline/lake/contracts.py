@@ -212,10 +212,10 @@ LAKE_TABLES: Mapping[str, LakeTable] = {
 
 LOST: Mapping[str, str] = {
     "fact_ohlc": "no open, high, low; spreads use the configured default instead of an estimate from bars",
-    "fact_volume": "no liquidity rule, no volume feature, impact at a fixed participation; set basket.rank_by: marketcap",
+    "fact_volume": "no liquidity rule or volume feature, impact at fixed participation; set basket.rank_by: marketcap",
     "fact_marketcap": "market caps are null; dominance and size rules have nothing to work on",
     "fact_funding": "no funding print; days without a daily sum have no funding",
-    "fact_funding_daily_sum": "the true daily funding is unknown; one print x prints per day stands in",
+    "fact_funding_daily_sum": "the true daily funding is unknown; a print x prints per day stands in if there is one",
     "fact_open_interest": "open interest is null; the open-interest feature does not exist",
     "dim_asset": "no vendor flags; stablecoins are found by the configured lists and the detector only",
     "dim_instrument": "no onboard dates, no contract multipliers; age counts from the first day seen",

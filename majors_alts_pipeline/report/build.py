@@ -321,7 +321,7 @@ def _warnings(book: _Book) -> list[str]:
     errors = context.findings.filter(pl.col("severity") == "ERROR").height
     if errors:
         found.append(f"{errors:,} data-quality findings of severity ERROR; see Data quality.")
-    if book.statistics.assumed_funding.height and not book.statistics.mostly_assumed():
+    if book.statistics.partly_assumed():
         found.append(book.statistics.assumed_words())
     if not book["ended_assets"].height:
         found.append("No series ends inside this lake: survivors only; see Universe and survivorship.")

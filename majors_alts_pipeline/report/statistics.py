@@ -113,6 +113,10 @@ class Statistics:
         """Whether at least half of the funding of a book's position-days is a stand-in."""
         return bool((self.assumed_funding["share"] >= _MOSTLY).any())
 
+    def partly_assumed(self) -> bool:
+        """Whether the funding of some, but not most, of a book's position-days is a stand-in."""
+        return not self.mostly_assumed() and bool((self.assumed_funding["share"] >= _SOME).any())
+
     def _funding_unknown(self) -> str:
         return f" {self.assumed_words()}" if self.mostly_assumed() else ""
 
@@ -164,13 +168,14 @@ class Statistics:
             f"Timing placebo: the regime-timed exposure path times the always-on book's price return is "
             f"{signed_basis_points(test['timed'])} a day, at percentile {number(100 * test['percentile'], 0)} of "
             f"{test['n_shifts']:,} circular shifts of the same path (mean {signed_basis_points(test['placebo_mean'])}, "
-            f"5 to 95 %: {signed_basis_points(test['placebo_p05'])} to {signed_basis_points(test['placebo_p95'])}); "
-            f"one-sided {p_words(test['p_greater'])} that timing helps. Every shift holds the book as much and "
-            "switches as often, only at other times; costs and funding are not in it."
+            f"5 to 95{NARROW_SPACE}%: {signed_basis_points(test['placebo_p05'])} to "
+            f"{signed_basis_points(test['placebo_p95'])}); one-sided {p_words(test['p_greater'])} that timing helps. "
+            "Every shift holds the book as much and switches as often, only at other times; costs and funding are "
+            "not in it."
         )
 
 
-_MOSTLY = 0.5
+_MOSTLY, _SOME = 0.5, 0.005
 _BOOKS = {"always_on": "always-on book", "regime": "regime-timed book"}
 _LONG_ONLY = ("btc", "eth", "btc_eth", "alt_index")
 

@@ -357,7 +357,10 @@ def test_partly_assumed_funding_is_named_with_its_share():
     assert "Funding unknown on 20.0 % of the always-on book's and 20.0 % of the regime-timed book's" in words
     assert "charged to the positions without a rate" in words
     assert "the long-only baselines pay 3.0 % a year on average" in words
+    assert few.partly_assumed()
+    assert not _statistics(-1.0, 1.0, 0.5, share=0.001).partly_assumed()
     most = _statistics(-1.0, 1.0, 0.5, share=0.5)
+    assert not most.partly_assumed()
     assert most.mostly_assumed()
     assert "Funding unknown on 50.0 %" in _plain(most.verdict(*DAYS))
 
