@@ -1,4 +1,14 @@
-# make run | test | ui | bench | lint | lock | clean        (LAKE=, FROM=, TO=, CONFIG=, OUT= are passed on to run)
+# make run      the main job: the whole chain, then the report; LAKE= FROM= TO= CONFIG= OUT= are passed on
+# make test     the whole test suite; PYTEST_ARGS= is passed on
+# make ui       the Dagster UI at http://localhost:3000
+# make prove    the truth machines; LAKE= for your own lake
+# make bench    speed and memory beside the peers; BENCH_ARGS= is passed on
+# make lint     ruff, check and format
+# make types    mypy
+# make env      only build the locked environment; PYTHON=python3.12 for another interpreter, with any target
+# make lock     renew requirements.lock (needs uv)
+# make clean    delete results and cache
+# make help     this list
 .ONESHELL:
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -20,10 +30,12 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 needed, {sys.executable} is {v.major}.{v.minor}; say: make PYTHON=python3.12 ...")'
 	echo "building the locked environment in $(VENV) (about a minute the first time)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	if command -v uv >/dev/null 2>&1; then
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	if command -v uv >/dev/null 2>&1 &&
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock &&
+	  uv pip install --quiet --python $(BIN)/python --no-deps --editable .; then
+	  :
 	else
+	  ! command -v uv >/dev/null 2>&1 || echo "uv failed (it does not read pip.conf); going on with pip" >&2
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	fi

@@ -14,6 +14,11 @@ case "${PYTHONWARNINGS:-}" in
 esac
 case ":${PATH}:" in *":${_ma_root}/.venv/bin:"*) ;; *) export PATH="${_ma_root}/.venv/bin:${PATH}" ;; esac
 
+# A relative path means the directory it was typed in, whatever the shell moves to later.
+case "${MAJORS_ALTS_LAKE:-}" in "" | /* | *://*) ;; *) export MAJORS_ALTS_LAKE="${PWD}/${MAJORS_ALTS_LAKE}" ;; esac
+case "${MAJORS_ALTS_OUT:-}" in "" | /* | *://*) ;; *) export MAJORS_ALTS_OUT="${PWD}/${MAJORS_ALTS_OUT}" ;; esac
+case "${MAJORS_ALTS_CONFIG:-}" in "" | /* | *://*) ;; *) export MAJORS_ALTS_CONFIG="${PWD}/${MAJORS_ALTS_CONFIG}" ;; esac
+
 # Dagster refuses a variable that fills an option beside the one typed: the default partition beside a range or
 # beside assets without partitions, the module beside a workspace or a file. What is typed wins.
 dagster() (

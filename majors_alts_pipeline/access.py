@@ -13,6 +13,10 @@ from majors_alts_pipeline.orchestration.storage import TableStore
 from majors_alts_pipeline.tables import TABLES
 
 
+class DaysError(ValueError):
+    """The days asked for are no range: the last lies before the first."""
+
+
 def _day(value: date | str | None) -> date | None:
     return date.fromisoformat(value) if isinstance(value, str) else value
 
@@ -27,13 +31,14 @@ def read(
     """Rows of `table` between two UTC days, both included.
 
     Args:
-        table: name of a table; `tables()` lists them.
+        table: name of a table; `table_columns()` lists them.
         start: first day (date or ISO text); default: the first stored day.
         end: last day; default: the last stored day.
         artifacts: directory of the results; default: ``MAJORS_ALTS_OUT`` or ``artifacts/``.
 
     Raises:
         KeyError: no such table.
+        DaysError: `end` is before `start`.
         FileNotFoundError: nothing is stored, or a day of the asked range is missing.
     """
     if table not in TABLES:
@@ -43,7 +48,16 @@ def read(
     days = store.days(table)
     if not days:
         raise FileNotFoundError(f"{table}: nothing stored under {root}; run `majors-alts run --out {root}` first")
-    window = Window(_day(start) or days[0], _day(end) or days[-1])
+    first, last = _day(start), _day(end)
+    if first is not None and last is not None and last < first:
+        raise DaysError(f"{table}: the last day asked for, {last}, is before the first, {first}; exchange them")
+    for day, outside, side in (
+        (first, first is not None and first > days[-1], "after"),
+        (last, last is not None and last < days[0], "before"),
+    ):
+        if outside:
+            raise FileNotFoundError(f"{table} is stored from {days[0]} to {days[-1]} under {root}; {day} is {side} it")
+    window = Window(first or days[0], last or days[-1])
     missing = store.missing(table, window)
     if missing:
         raise FileNotFoundError(
@@ -53,7 +67,7 @@ def read(
     return store.scan(table, window)
 
 
-def tables() -> pl.DataFrame:
+def table_columns() -> pl.DataFrame:
     """Every table's columns with type, unit and meaning: (table, column, type, unit, key, description)."""
     return pl.DataFrame(
         [

@@ -76,16 +76,24 @@ def _status(message: str) -> Iterator[Any]:
 
 
 def _print_table(title: str, frame: pl.DataFrame, decimals: int = 3) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    def shown(value: Any) -> str:
+        if value is None:
+            return "–"
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:,.{decimals}f}" if value == 0 or abs(value) >= 1 else f"{value:.{decimals + 1}g}"
+
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+        # A narrow terminal folds a cell; it must never cut a number.
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
     for row in frame.iter_rows():
-        table.add_row(*("–" if v is None else f"{v:,.{decimals}f}" if isinstance(v, float) else str(v) for v in row))
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table)
+        table.add_row(*map(shown, row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _headline(kpis: pl.DataFrame) -> pl.DataFrame:
@@ -110,9 +118,9 @@ def _headline(kpis: pl.DataFrame) -> pl.DataFrame:
                 "Sharpe [95 %]": interval(row),
                 "max DD": cell(row, "max_drawdown", ".1%"),
                 "invested": cell(row, "exposure_time", ".0%"),
-                "turnover /yr": cell(row, "turnover_annual", ".1f", " x NAV"),
-                "costs /yr": cell(row, "cost_annual", ".2%"),
-                "funding /yr": cell(row, "funding_annual", "+.2%"),
+                "turnover x NAV /yr": cell(row, "turnover_annual", ".1f"),
+                "costs paid /yr": cell(row, "cost_annual", ".2%"),
+                "funding received /yr": cell(row, "funding_annual", "+.2%"),
             }
             for row in kpis.iter_rows(named=True)
         ],
@@ -135,7 +143,7 @@ def run(
     result = run_history(paths, _day(start, "--from"), _day(end, "--to"), _say)
     stamp = "SIMULATED data. " if result.simulated else ""
     _print_table(
-        f"{stamp}Net of costs and funding, {result.window.start} to {result.window.end}, "
+        f"{stamp}Net of costs and funding, {result.first_trade} (first trade) to {result.window.end}, "
         f"lake {result.fingerprint}, study {result.study_id}",
         _headline(result.headline),
     )
@@ -268,8 +276,12 @@ def signals(
     )
     if document["decisions"]:
         _print_table(title, pl.DataFrame(document["decisions"], infer_schema_length=None))
+        if not document["trades"]:
+            print("no orders: the book is left to drift")
     else:
         print(f"{title}\nflat: no position is held and none is asked for")
+    if document["data_age_days"] > 1:
+        print(f"the data are {document['data_age_days']} days old")
 
 
 @app.command()
@@ -287,7 +299,7 @@ def read(
     from majors_alts_pipeline import access
 
     if listing:
-        marked = access.tables().with_columns(key=pl.when("key").then(pl.lit("key")).otherwise(pl.lit("")))
+        marked = access.table_columns().with_columns(key=pl.when("key").then(pl.lit("key")).otherwise(pl.lit("")))
         for (name,), columns in marked.group_by("table", maintain_order=True):
             _print_table(str(name), columns.drop("table"))
         return

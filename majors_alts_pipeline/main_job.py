@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -46,6 +46,7 @@ class HistoryRun:
         simulated: whether the lake is a simulated one.
         fingerprint: of the lake.
         study_id: configuration, lake and code together.
+        first_trade: day from which the KPIs count.
         headline: KPIs per account.
         verdict: one sentence.
         report: the page.
@@ -55,6 +56,7 @@ class HistoryRun:
     simulated: bool
     fingerprint: str
     study_id: str
+    first_trade: date
     headline: pl.DataFrame
     verdict: str
     report: Path
@@ -80,6 +82,8 @@ class _Progress(logging.Handler):
         name = event.event_type_value
         if name == "STEP_START":
             self._began = time.perf_counter()
+            if event.step_key == "report":
+                self._say("  building the report ...")
         elif name == "STEP_SUCCESS":
             self._done += 1
             step = str(event.step_key).removesuffix("_stage")
@@ -106,7 +110,8 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
 
     Raises:
         PartitionError: the days are not in the lake.
-        MixedStudyError: part of the history is asked for and the results hold days of another lake.
+        MixedStudyError: part of the history is asked for and the results hold other days of another lake or
+            configuration; nothing was written.
         LakeRefusedError: a quality rule of severity ERROR found something; nothing was computed.
         RunFailedError: a step failed; results of earlier steps are stored.
     """
@@ -127,6 +132,7 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         study.drop_foreign_days()
     else:
         study.require_own_days()
+        study.require_consistent_outside(window)
     _require_home()
     from majors_alts_pipeline.definitions import build_definitions
     from majors_alts_pipeline.orchestration.schedules import window_tags
@@ -162,6 +168,7 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         simulated=study.lake.simulated,
         fingerprint=study.lake_fingerprint,
         study_id=study.study_id,
+        first_trade=window.end - timedelta(days=int(kpis.select(pl.col("n_days").max()).item()) - 1),
         headline=kpis.select(HEADLINE),
         verdict=verdict,
         report=paths.artifacts / "report" / "report.html",

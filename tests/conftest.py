@@ -23,7 +23,7 @@ def shared_folder() -> Path:
 def real_lake_folder(request: pytest.FixtureRequest) -> Path:
     folder = shared_folder() / request.param
     if not folder.exists():
-        pytest.skip(f"{folder} is not there")
+        pytest.skip(f"{folder} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     return folder
 
 

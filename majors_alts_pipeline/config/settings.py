@@ -271,6 +271,11 @@ class EvaluationSettings(Section):
     red_flag_sharpe: Positive = Field(description="|Sharpe| above it is a red flag")
 
 
+def _whole(*keys: str) -> str:
+    """Remind of the keys that are not merged: what they leave out of the defaults is gone."""
+    return f" ({' and '.join(keys)} in a file of yours replace the default whole: repeat what is to stay)"
+
+
 class Settings(Section):
     """Everything a study depends on besides the lake and the code."""
 
@@ -290,13 +295,20 @@ class Settings(Section):
         known = set(self.features.enabled)
         for scheme, weights in self.regime.weight_schemes.items():
             for feature in set(weights) - known:
-                raise ValueError(f"regime.weight_schemes.{scheme}: {feature!r} is not in features.enabled")
+                raise ValueError(
+                    f"regime.weight_schemes.{scheme}: {feature!r} is not in features.enabled"
+                    f"{_whole('regime.weight_schemes', 'features.enabled')}"
+                )
             if sum(weights.values()) <= 0:
                 raise ValueError(f"regime.weight_schemes.{scheme}: all weights are 0, the score could never exist")
         for scheme in {self.regime.default_scheme, *self.regime.grid.weight_schemes} - set(self.regime.weight_schemes):
-            raise ValueError(f"regime: scheme {scheme!r} is not one of regime.weight_schemes")
+            raise ValueError(
+                f"regime: scheme {scheme!r} is not one of regime.weight_schemes{_whole('regime.weight_schemes')}"
+            )
         if set(self.regime.exposure) != {"RISK_ON_MAJORS", "BALANCED", "RISK_ON_ALTS"}:
-            raise ValueError("regime.exposure needs exactly RISK_ON_MAJORS, BALANCED and RISK_ON_ALTS")
+            raise ValueError(
+                f"regime.exposure needs exactly RISK_ON_MAJORS, BALANCED and RISK_ON_ALTS{_whole('regime.exposure')}"
+            )
         if self.regime.enter > self.regime.z_cap:
             raise ValueError("regime.enter > regime.z_cap: the score can never reach it, so the rule never fires")
         for enter in self.regime.grid.enter:
@@ -352,7 +364,9 @@ def load_settings(path: Path | str | None = None, overrides: Mapping[str, Any] |
     if path is not None:
         try:
             loaded = yaml.safe_load(Path(path).read_text())
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"configuration {path}: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"configuration {path}: {error}") from error
         if loaded is not None and not isinstance(loaded, Mapping):
             raise ConfigError(f"configuration {path}: expected blocks of settings, found {type(loaded).__name__}")

@@ -275,4 +275,6 @@ def _forget_superseded(storage: SqliteEventLogStorage, run_ids: Sequence[str]) -
     engine = sa.create_engine(storage.conn_string_for_shard("index"), isolation_level="AUTOCOMMIT")
     with engine.connect() as conn:
         conn.execute(sa.text("VACUUM"))
+        # VACUUM writes the whole database into the log beside it, where it would stay until the next writer.
+        conn.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
     engine.dispose()

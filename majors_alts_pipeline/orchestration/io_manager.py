@@ -33,6 +33,7 @@ class DailyTableIOManager(dg.ConfigurableIOManager):
         table = context.asset_key.path[-1]
         window = window_of(context.asset_partition_key_range)
         sizes = {day: rows for days, frame in obj for day, rows in run.write(table, days, frame).items()}
+        context.log.info(f"{table}: {sum(sizes.values())} rows stored for {window.start} to {window.end}")
         # In a range this is repeated on the event of every day: only tiny values here, the rest on the last
         # day.
         context.add_output_metadata({"study": run.study.study_id, "SIMULATED": run.study.lake.simulated})

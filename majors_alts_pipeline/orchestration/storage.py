@@ -271,7 +271,7 @@ class TableStore:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise StorageError(self._read_failure(table, window, error)) from error
         if frame.schema != pl.Schema({name: contract.schema[name] for name in names}):
-            raise StorageError(f"{table}: stored columns differ from the contract; {_remedy(table, window)}")
+            raise StorageError(f"{table}: stored columns differ from the contract; {_remedy(window)}")
         return frame
 
     def stamps(self, table: str, window: Window) -> dict[date, Stamp]:
@@ -295,7 +295,7 @@ class TableStore:
         except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError) as error:
             raise StorageError(
                 f"{table}: {path} is truncated, corrupt or not of this pipeline ({_one_line(error)}); "
-                f"{_remedy(table, Window(day, day))}"
+                f"{_remedy(Window(day, day))}"
             ) from error
 
     def check_consistent(self, table: str, window: Window, expected: Mapping[date, Stamp]) -> list[str]:
@@ -322,7 +322,7 @@ class TableStore:
                 complaints.append(f"{len(days)} days ({_list_days(days)}) were made from {words}")
         if complaints:
             raise MixedStudyError(
-                f"{table} under {self.root}: {'; '.join(complaints)}. {_remedy(table, window)}, or keep this "
+                f"{table} under {self.root}: {'; '.join(complaints)}. {_remedy(window)}, or keep this "
                 "study apart with MAJORS_ALTS_OUT (--out)"
             )
         older = [day for day, stamp in stored.items() if stamp.code != expected[day].code]
@@ -337,9 +337,9 @@ class TableStore:
                 try:
                     pl.read_parquet(path, glob=False, hive_partitioning=False)
                 except (pl.exceptions.PolarsError, OSError) as bad:
-                    remedy = _remedy(table, Window(day, day))
+                    remedy = _remedy(Window(day, day))
                     return f"{table}: {path} cannot be read ({_one_line(bad)}); {remedy}"
-        return f"{table}: {_one_line(error)}; {_remedy(table, window)}"
+        return f"{table}: {_one_line(error)}; {_remedy(window)}"
 
 
 def remove_stale_temporaries(folder: Path) -> list[Path]:
@@ -406,9 +406,12 @@ def _write_failure(table: str, day: date, folder: Path, error: OSError) -> str:
     )
 
 
-def _remedy(table: str, window: Window) -> str:
+def _remedy(window: Window) -> str:
     days = f"--partition {window.start}" if window.n_days == 1 else f"--partition-range {window.start}...{window.end}"
-    return f"rematerialise with `dagster asset materialize --select '*{table}' {days}`"
+    return (
+        "rematerialise every table from this lake and configuration with `majors-alts run` (whole history), or with "
+        f"MAJORS_ALTS_LAKE and MAJORS_ALTS_CONFIG set `dagster asset materialize --select '*' {days}`"
+    )
 
 
 def _list_days(days: Sequence[date] | Iterable[date]) -> str:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -144,6 +144,23 @@ class Study:
                 "were made from another lake. Keep this study apart with MAJORS_ALTS_OUT (--out, make run OUT=...), or "
                 f"run the whole history of this lake, which replaces the results under {self.store.root}"
             )
+
+    def require_consistent_outside(self, window: Window) -> None:
+        """Refuse to store `window` beside days of another study: nothing may be half replaced.
+
+        Raises:
+            MixedStudyError: a stored day outside `window` was made from another configuration, revised facts, a lake
+                of the other kind or an older contract.
+        """
+        held = self.history
+        parts = []
+        if held.start < window.start:
+            parts.append(Window(held.start, window.start - timedelta(days=1)))
+        if window.end < held.end:
+            parts.append(Window(window.end + timedelta(days=1), held.end))
+        for part in parts:
+            for table in TABLES:
+                self.store.check_consistent(table, part, self.stamps(table, part))
 
     def drop_foreign_days(self) -> None:
         """Delete, and say so, the days this lake does not know: a run of a whole history replaces what was there.

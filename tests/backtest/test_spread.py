@@ -157,7 +157,7 @@ def test_too_short_a_window_is_refused():
 def test_real_lake_levels_are_those_of_perpetuals():
     path = SHARED / "lake" / "fact_ohlc.parquet"
     if not path.exists():
-        pytest.skip("no real lake")
+        pytest.skip(f"{path} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     window = Window(pl.Series(["2024-03-01"]).str.to_date().item(), pl.Series(["2025-09-30"]).str.to_date().item())
     dense = Dense.of(pl.read_parquet(path).with_columns(pl.col("date").cast(pl.Date)), window)
     got = spreads(*(dense.floats(k) for k in ("open", "high", "low", "close")), COSTS, day_number(window.start))

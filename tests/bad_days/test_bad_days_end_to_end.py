@@ -29,6 +29,8 @@ from majors_alts_pipeline.lake.contracts import LakeError
 from majors_alts_pipeline.lake.simulate import SimulationSpec, simulate, write_lake
 from majors_alts_pipeline.main_job import HistoryRun, LakeRefusedError, RunFailedError, run_history
 from majors_alts_pipeline.orchestration import storage
+from majors_alts_pipeline.orchestration.storage import MixedStudyError
+from majors_alts_pipeline.orchestration.study import Study
 from majors_alts_pipeline.tables import TABLES
 
 START, DAYS, ALT = date(2022, 1, 1), 160, "ALT0003"
@@ -593,3 +595,20 @@ def test_two_runs_at_once(baseline: World, fresh: World) -> None:
     document = json.loads((fresh.paths.artifacts / "signals.json").read_text())
     assert document["date"] == str(START + timedelta(days=DAYS - 1))
     assert (fresh.paths.artifacts / "report" / "report.html").stat().st_size > 100_000
+
+
+def test_part_of_a_history_under_another_configuration_is_refused_untouched(world: World) -> None:
+    before = world.results()
+    world.paths.config.write_text(CONFIG.replace("costs: {", "costs: {taker_fee: 0.002, "))
+    with pytest.raises(MixedStudyError, match=r"backtest.*another configuration.*majors-alts run"):
+        run_history(world.paths, DAY, None, lambda _: None)
+    assert world.results() == before
+
+
+def test_the_printed_remedy_heals_a_mixture(world: World) -> None:
+    world.paths.config.write_text(CONFIG.replace("costs: {", "costs: {taker_fee: 0.002, "))
+    result, _ = world.run()
+    assert result.report.exists()
+    study = Study.open(world.paths, lambda _: None)
+    for table in TABLES:
+        assert study.store.check_consistent(table, study.history, study.stamps(table, study.history)) == []

@@ -24,7 +24,7 @@ SHARED = Path(os.environ.get("MAJORS_ALTS_SHARED", Path(__file__).resolve().pare
 @pytest.mark.parametrize("name", ["lake", "lake_stress"])
 def test_the_last_days_of_the_real_lake(name: str) -> None:
     if not (SHARED / name).is_dir():
-        pytest.skip(f"no lake at {SHARED / name}")
+        pytest.skip(f"{SHARED / name} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     settings = load_settings()
     runner = Runner(open_lake(SHARED / name, settings.lake), settings)
     end = runner.history.end

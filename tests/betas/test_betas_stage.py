@@ -205,7 +205,7 @@ def test_known_betas_come_back():
 def test_real_lake_days_alone_equal_the_range():
     prices = SHARED / "lake" / "fact_price.parquet"
     if not prices.exists():
-        pytest.skip("no real lake")
+        pytest.skip(f"{prices} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     close = pl.read_parquet(prices).with_columns(pl.col("date").cast(pl.Date)).sort("asset_id", "date")
     gap = (pl.col("date") - pl.col("date").shift(1)).dt.total_days() != 1
     change = pl.col("close") / pl.col("close").shift(1) - 1

@@ -72,6 +72,13 @@ def test_read_refuses_in_one_line(finished_run: FinishedRun, tmp_path: Path) -> 
         return error
 
     assert "of the 178 days asked for are not stored" in refusal("betas", "--from", "2022-01-01", "--to", "2022-06-27")
+    after = refusal("betas", "--from", "2031-01-01")
+    assert f"betas is stored from {RUN_FIRST} to {RUN_LAST} under" in after
+    assert "2031-01-01 is after it" in after
+    assert "2021-12-31 is before it" in refusal("betas", "--to", "2021-12-31")
+    assert "2022-05-01, is before the first, 2022-05-03" in refusal(
+        "betas", "--from", "2022-05-03", "--to", "2022-05-01"
+    )
     assert "no table 'beta'; tables: panel, universe" in refusal("beta")
     assert "nothing stored under" in refusal("betas", "--artifacts", str(tmp_path / "none"))
     assert "must be .parquet, .csv or .json" in refusal("betas", "--out", str(tmp_path / "betas.xlsx"))
@@ -93,6 +100,7 @@ def test_signals(finished_run: FinishedRun) -> None:
     assert shown == dict(targets.select("asset_id", "target_weight").iter_rows())
     printed = finished_run.command("majors-alts", "signals").stdout
     assert printed.startswith(f"SIMULATED. Decision at the close of {RUN_LAST} UTC: {document['regime']}")
+    assert f"the data are {document['data_age_days']} days old" in printed
     assert "run `majors-alts run` first" in finished_run.command(
         "majors-alts", "signals", "--artifacts", str(finished_run.folder / "none"), status=1
     ).stderr  # fmt: skip
@@ -104,6 +112,16 @@ def test_signals_of_a_flat_day(finished_run: FinishedRun, tmp_path: Path) -> Non
     printed = finished_run.command("majors-alts", "signals", "--artifacts", str(tmp_path)).stdout
     assert printed.startswith("Decision at the close of")
     assert "flat: no position is held" in printed
+
+
+def test_signals_without_an_order_say_so(finished_run: FinishedRun, tmp_path: Path) -> None:
+    held = {"asset_id": "BTC", "leg": "major", "weight": 0.5, "order_usd": None}
+    document = json.loads((finished_run.out / "signals.json").read_text())
+    document |= {"decisions": [held], "trades": False, "data_age_days": 1}
+    (tmp_path / "signals.json").write_text(json.dumps(document))
+    printed = finished_run.command("majors-alts", "signals", "--artifacts", str(tmp_path)).stdout
+    assert "no orders: the book is left to drift" in printed
+    assert "days old" not in printed
 
 
 def test_report_is_rebuilt_and_stamped(finished_run: FinishedRun) -> None:
@@ -209,6 +227,8 @@ def test_prune_keeps_results_and_the_newest_runs(finished_run: FinishedRun, tmp_
     assert finished_run.command(*prune, DAGSTER_HOME=str(home)).stdout.strip() == "deleted the logs of 0 runs"
     with sqlite3.connect(next(home.rglob("runs.db"))) as runs:
         assert runs.execute("select count(*) from runs").fetchone() == (1,)
+    logs = [path for path in home.rglob("index.db-wal") if path.stat().st_size]
+    assert logs == [], "the compacted database must not lie twice on the disk"
     assert hashes(finished_run.out) == results
 
 

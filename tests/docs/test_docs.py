@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,19 @@ def test_every_option_in_a_command_row_exists() -> None:
         assert set(re.findall(r"--[a-z-]+", words)) <= known, name
 
 
+def test_the_public_functions_survive_each_other() -> None:
+    """In a fresh process: importing a submodule binds its name over a function of the same name."""
+    words = (
+        "import majors_alts_pipeline as ma\n"
+        "for _ in range(2):\n"
+        "    assert callable(ma.read)\n"
+        "    assert {'table', 'column', 'unit'} <= set(ma.table_columns().columns)\n"
+    )
+    subprocess.run([sys.executable, "-c", words], check=True, cwd=ROOT)
+    called = set(re.findall(r"\bma\.(\w+)\(", README + str(majors_alts_pipeline.__doc__)))
+    assert called == set(majors_alts_pipeline.__all__) - {"__version__"}
+
+
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 180
 
@@ -149,7 +164,8 @@ def test_operations_name_every_error_and_no_other() -> None:
 
 
 def test_variables_in_the_pages_are_read_by_code() -> None:
-    read = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    sources = [*PACKAGE.rglob("*.py"), ROOT / "tests/conftest.py"]
+    read = "\n".join(path.read_text() for path in sources)
     for page in PAGES:
         for name in re.findall(r"MAJORS_ALTS_([A-Z]+)", page.read_text()):
             assert f"MAJORS_ALTS_{name}" in read or f'path("{name}")' in read, f"{page.name}: {name}"

@@ -223,7 +223,8 @@ def back(day: date, days: int) -> date:
 @pytest.mark.parametrize("name", sorted(DEFINITIONS))
 def test_raw_equals_the_slow_definition(market, name):
     panel, universe, full = market
-    slow = getattr(Slow(panel, universe), name)
+    slow = getattr(Slow(panel, universe), name, None)
+    assert slow, f"{name} has no twin to be compared with: write Slow.{name}"
     rows = full.filter(pl.col("feature") == name)
     with np.errstate(all="ignore"):
         expected = np.array([slow(day) for day in rows["date"]])

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real_lake
 
 def chain(name: str) -> tuple[Window, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     if not (SHARED / name).is_dir():
-        pytest.skip(f"{SHARED / name} is absent")
+        pytest.skip(f"{SHARED / name} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     lake = open_lake(SHARED / name, SETTINGS.lake)
     window = Window(lake.first_day(), lake.last_complete_day())
     panel = compute_panel({"lake": lake}, window, SETTINGS)["panel"]

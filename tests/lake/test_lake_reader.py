@@ -463,7 +463,7 @@ def test_cut_knows_only_its_past():
 def test_real_lake_is_untouched(name, tmp_path):
     source = SHARED / name
     if not source.exists():
-        pytest.skip(f"{source} is absent")
+        pytest.skip(f"{source} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     copy = tmp_path / name
     shutil.copytree(source, copy)
 
@@ -485,7 +485,7 @@ def test_real_lake_is_untouched(name, tmp_path):
 @pytest.mark.real_lake
 def test_real_lake_is_not_rescaled():
     if not (SHARED / "lake").exists():
-        pytest.skip("the real lake is absent")
+        pytest.skip(f"{SHARED / 'lake'} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     lake = open_lake(SHARED / "lake", SETTINGS.lake)
     stored = pl.read_parquet(SHARED / "lake" / "fact_price.parquet").sort("asset_id", "date")
     assert_frame_equal(

@@ -249,7 +249,7 @@ def test_partition_is_range_is_truncation(seed, number, length):
 @pytest.mark.parametrize("name", REAL_LAKES)
 def test_real_lake_partition_is_range_is_truncation(name):
     if not (SHARED / name).exists():
-        pytest.skip("the real lake is absent")
+        pytest.skip(f"{SHARED / name} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     lake = open_lake(SHARED / name, SETTINGS.lake)
     history = Window(lake.first_day(), lake.last_complete_day())
     whole = PANEL.conform(compute({"lake": lake}, history, SETTINGS)["panel"])
@@ -265,7 +265,7 @@ def test_real_lake_partition_is_range_is_truncation(name):
 @pytest.mark.real_lake
 def test_real_lakes_say_what_is_known():
     if not (SHARED / "lake").exists():
-        pytest.skip("the real lakes are absent")
+        pytest.skip(f"{SHARED / 'lake'} is absent; MAJORS_ALTS_SHARED names the folder of the real lakes")
     stress = open_lake(SHARED / "lake_stress", SETTINGS.lake)
     got = compute({"lake": stress}, Window(date(2022, 5, 10), date(2022, 5, 20)), SETTINGS)["panel"]
     luna = got.filter(pl.col("asset_id") == "LUNA")

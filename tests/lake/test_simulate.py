@@ -293,7 +293,7 @@ def test_smallest_markets_build_every_table(n_alts: int, n_days: int) -> None:
 
 
 @pytest.mark.real_lake
-@pytest.mark.skipif(not (SHARED / "lake").is_dir(), reason="no shared lake here")
+@pytest.mark.skipif(not (SHARED / "lake").is_dir(), reason="no real lake; MAJORS_ALTS_SHARED names its folder")
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_columns_and_types_are_those_of_the_real_lake(table: str, default_lake: SimulatedLake) -> None:
     real = pl.read_parquet_schema(SHARED / "lake" / f"{table}.parquet")
