@@ -36,7 +36,7 @@ def other_home(run: FinishedRun, folder: Path) -> dict[str, str]:
 
 
 def test_run_prints_the_answer_and_stamps_it(finished_run: FinishedRun) -> None:
-    assert "SIMULATED data. Net of costs and funding, 2022-01-01 to 2022-05-29" in finished_run.stdout
+    assert "SIMULATED data. Net of costs and funding, 2022-02-01 (first trade) to 2022-05-29" in finished_run.stdout
     for account in ("regime", "always_on", "btc_eth", "alt_index"):
         assert account in finished_run.stdout
     assert finished_run.stdout.rstrip().endswith(f"report: {finished_run.out / 'report' / 'report.html'}")
