@@ -183,7 +183,7 @@ def null_proofs(results: Sequence[MarketResult]) -> Iterator[Proof]:
     )
     from scipy.stats import kstest
 
-    uniform = kstest(p_values, "uniform").pvalue
+    uniform = float(kstest(p_values, "uniform").pvalue)
     yield Proof(
         "null market",
         "regime-edge p-values are uniform",

@@ -31,6 +31,7 @@ def test_a_biased_book_fails_the_null_machine() -> None:
     random = np.random.default_rng(0)
     biased = [fake(k, 0.5 + random.normal(), random.uniform()) for k in range(200)]
     held = {proof.claim: proof.holds for proof in null_proofs(biased)}
+    assert all(type(holds) is bool for holds in held.values())
     assert not held["always-on book: Sharpe of the price P&L is 0"]
 
 
