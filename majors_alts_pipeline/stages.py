@@ -12,7 +12,7 @@ only. The first stage reads the lake instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -231,8 +231,3 @@ def ancestors(stage: Stage) -> list[Stage]:
 def all_sections(stage: Stage) -> tuple[str, ...]:
     """Settings sections that can change the stage's rows: its own and its ancestors'."""
     return tuple(sorted({section for item in ancestors(stage) for section in item.sections}))
-
-
-def stages_in_order() -> Mapping[str, Stage]:
-    """Name to stage, in chain order."""
-    return {stage.name: stage for stage in STAGES}

@@ -13,7 +13,7 @@ from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.orchestration.storage import StorageError
 from majors_alts_pipeline.orchestration.study import Study, code_version
 from majors_alts_pipeline.report.signals import build_signals
-from majors_alts_pipeline.stages import stages_in_order
+from majors_alts_pipeline.stages import STAGE_OF_TABLE
 from majors_alts_pipeline.tables import TABLES
 
 if TYPE_CHECKING:
@@ -117,15 +117,14 @@ def stored_window(study: Study) -> Window:
 
 def lag_table(study: Study, window: Window) -> pl.DataFrame:
     """Measure the same book traded later or sooner, at the end of `window`: (execution_lag_days, KPIs)."""
-    stages = stages_in_order()
-    inputs = Runner(study.lake, study.settings, study, study.say).inputs(stages["backtest"], window)
+    inputs = Runner(study.lake, study.settings, study, study.say).inputs(STAGE_OF_TABLE["backtest"], window)
     last = Window(window.end, window.end)
     own = study.settings.backtest.execution_lag_days
     tables = [study.store.read("kpis", last).select(pl.lit(own, pl.Int32).alias("execution_lag_days"), pl.all())]
     for lag in sorted(set(OTHER_LAGS) - {own}):
         settings = _with_lag(study.settings, lag)
-        account = stages["backtest"].compute(inputs, window, settings)
-        kpis = stages["kpis"].compute({"backtest": account["backtest"]}, last, settings)["kpis"]
+        account = STAGE_OF_TABLE["backtest"].compute(inputs, window, settings)
+        kpis = STAGE_OF_TABLE["kpis"].compute({"backtest": account["backtest"]}, last, settings)["kpis"]
         tables.append(kpis.select(pl.lit(lag, pl.Int32).alias("execution_lag_days"), *TABLES["kpis"].columns))
     return pl.concat(tables).sort("account", "execution_lag_days")
 

@@ -42,7 +42,8 @@ def newest_complete_day(context: dg.ScheduleEvaluationContext, study: StudyResou
         return dg.SkipReason(f"{held.history.end}, the newest complete day of {held.lake.location}, is stored")
     asked = context.scheduled_execution_time.astimezone(UTC).date()
     return dg.RunRequest(
-        # A corrected lake has another fingerprint and so is run again; the same day of the same lake is not.
+        # The same days of the same lake are asked for once. Stored days that the lake has since revised are not
+        # recomputed here: reading them names the mixture.
         run_key=f"{window.end}/{held.lake_fingerprint}",
         tags={**window_tags(window), EXPECTED_DAY_TAG: (asked - timedelta(days=1)).isoformat()},
     )

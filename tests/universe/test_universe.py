@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings, load_settings
-from majors_alts_pipeline.stages import stages_in_order
+from majors_alts_pipeline.stages import STAGE_OF_TABLE
 from majors_alts_pipeline.universe.detectors import tracked_asset, usd_peg
 from majors_alts_pipeline.universe.medians import trailing_median
 from majors_alts_pipeline.universe.stage import MissingMajorError, compute
@@ -27,7 +27,7 @@ SHORT = load_settings(
         }
     }
 )  # fmt: skip
-LOOKBACK = stages_in_order()["universe"].inputs[0]
+LOOKBACK = STAGE_OF_TABLE["universe"].inputs[0]
 
 
 def run(panel: pl.DataFrame, window: Window, config: Settings) -> pl.DataFrame:
@@ -234,7 +234,7 @@ def test_quiet_assets_do_not_track_a_stablecoin():
 
 
 def test_vendor_flags_are_not_an_input():
-    reads = {item.table for item in stages_in_order()["universe"].inputs}
+    reads = {item.table for item in STAGE_OF_TABLE["universe"].inputs}
     assert reads == {"panel"}
 
 
