@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from majors_alts_pipeline.betas.stage import MissingMajorError, compute, lookback_days
 from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import load_settings
-from majors_alts_pipeline.stages import stages_in_order
+from majors_alts_pipeline.stages import STAGE_OF_TABLE
 from majors_alts_pipeline.tables import BETAS
 
 FIRST = date(2024, 1, 1)
@@ -79,7 +79,7 @@ def test_satisfies_its_contract_in_order():
 
 
 def test_the_declared_lookback_is_enough():
-    betas_stage = stages_in_order()["betas"]
+    betas_stage = STAGE_OF_TABLE["betas"]
     declared = next(item.days(SETTINGS) for item in betas_stage.inputs if item.table == "panel")
     assert declared >= lookback_days(SETTINGS.betas.window_days)
 

@@ -17,7 +17,7 @@ from majors_alts_pipeline.config import Settings, load_settings
 from majors_alts_pipeline.features.definitions import DEFINITIONS
 from majors_alts_pipeline.features.market import z_score
 from majors_alts_pipeline.features.stage import compute, raw_lookback
-from majors_alts_pipeline.stages import stages_in_order
+from majors_alts_pipeline.stages import STAGE_OF_TABLE
 from majors_alts_pipeline.universe.stage import compute as compute_universe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "universe"))
@@ -28,7 +28,7 @@ RULES = {
     "detector_min_obs": 6, "min_adv_usd": 1e7, "min_marketcap_usd": 1e8, "tracks_references": 3,
 }  # fmt: skip
 SHORT = load_settings(overrides={"universe": RULES, "features": {"z_window_days": 20, "z_min_obs": 8, "min_assets": 3}})
-LOOKBACK = stages_in_order()["features"].inputs[0]
+LOOKBACK = STAGE_OF_TABLE["features"].inputs[0]
 DAYS = 120
 
 
@@ -247,7 +247,7 @@ def test_raw_reads_no_further_back_than_declared(market, name):
 
 def test_declared_lookback_of_the_stage_is_enough():
     config = load_settings()
-    for item in stages_in_order()["features"].inputs:
+    for item in STAGE_OF_TABLE["features"].inputs:
         assert item.days(config) >= config.features.z_window_days - 1 + raw_lookback(config)
 
 

@@ -14,12 +14,11 @@ from majors_alts_pipeline.features.definitions import DEFINITIONS
 from majors_alts_pipeline.features.stage import compute as compute_features
 from majors_alts_pipeline.lake.panel import compute as compute_panel
 from majors_alts_pipeline.lake.reader import open_lake
-from majors_alts_pipeline.stages import stages_in_order
+from majors_alts_pipeline.stages import STAGE_OF_TABLE
 from majors_alts_pipeline.universe.stage import compute as compute_universe
 
 SHARED = Path(os.environ.get("MAJORS_ALTS_SHARED", Path(__file__).parents[2].parent / "shared"))
 SETTINGS = load_settings()
-STAGES = stages_in_order()
 
 pytestmark = pytest.mark.real_lake
 
@@ -55,10 +54,10 @@ def test_a_day_alone_equals_the_backfill(name, before_end, request):
     window, panel, universe, features = request.getfixturevalue(name)
     day = window.end - timedelta(days=before_end)
     one = Window(day, day)
-    loaded = one.back(STAGES["universe"].inputs[0].days(SETTINGS)).keep(panel)
+    loaded = one.back(STAGE_OF_TABLE["universe"].inputs[0].days(SETTINGS)).keep(panel)
     alone = compute_universe({"panel": loaded}, one, SETTINGS)["universe"]
     assert_frame_equal(alone, one.keep(universe), check_exact=True)
-    look_back = one.back(STAGES["features"].inputs[0].days(SETTINGS))
+    look_back = one.back(STAGE_OF_TABLE["features"].inputs[0].days(SETTINGS))
     inputs = {"panel": look_back.keep(panel), "universe": look_back.keep(universe)}
     assert_frame_equal(compute_features(inputs, one, SETTINGS)["features"], one.keep(features), check_exact=True)
 
