@@ -98,12 +98,24 @@ def _beta_lookback(settings: Settings) -> int:
     return 2 * settings.betas.window_days + 1
 
 
+_TRACKER_LOOKBACK = 32
+"""From the first day of a month back to the eve of the first of the month before."""
+
+
+def _tracker_beta_lookback(settings: Settings) -> int:
+    return settings.betas.window_days - 1
+
+
 def _universe_lookback(settings: Settings) -> int:
     return max(settings.universe.adv_window_days, settings.universe.detector_window_days) + 1
 
 
 def _feature_lookback(settings: Settings) -> int:
     return settings.features.z_window_days + 60
+
+
+def _outcome_lookback(settings: Settings) -> int:
+    return settings.backtest.execution_lag_days + settings.regime.label_horizon_days
 
 
 STAGES: tuple[Stage, ...] = (
@@ -131,11 +143,11 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "features",
-        ("features",),
+        ("features", "market"),
         (
             Input("panel", _feature_lookback, columns=(
-                "date", "asset_id", "close", "ret", "price_age_days", "volume_usd", "marketcap", "funding_rate",
-                "open_interest_usd",
+                "date", "asset_id", "open", "high", "low", "close", "ret", "price_age_days", "volume_usd", "marketcap",
+                "funding_rate", "open_interest_usd",
             )),
             Input("universe", _feature_lookback, columns=(
                 "date", "asset_id", "role", "eligible", "reason", "price_age_days",
@@ -143,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         ("lake", "features"),
         "majors_alts_pipeline.features.stage:compute",
-        "Regime features, raw and z-scored",
+        "Regime features, raw and z-scored, and the market series the regime models read",
     ),
     Stage(
         "betas",
@@ -155,6 +167,32 @@ STAGES: tuple[Stage, ...] = (
         ("lake", "betas"),
         "majors_alts_pipeline.betas.stage:compute",
         "Two-factor rolling ridge betas",
+    ),
+    Stage(
+        "trackers",
+        ("trackers",),
+        (
+            Input("panel", _TRACKER_LOOKBACK, columns=("date", "asset_id", "close", "ret", "price_age_days")),
+            Input("universe", _TRACKER_LOOKBACK, columns=(
+                "date", "asset_id", "role", "eligible", "reason", "marketcap", "price_age_days",
+            )),
+            Input("trackers", 1, lag=1),
+        ),
+        ("costs", "lake", "trackers"),
+        "majors_alts_pipeline.betas.trackers:compute",
+        "Cap-weighted alt index and BTC against it",
+    ),
+    Stage(
+        "tracker_betas",
+        ("tracker_betas",),
+        (
+            Input("panel", _tracker_beta_lookback, columns=("date", "asset_id", "ret", "price_age_days")),
+            Input("universe", 0, columns=("date", "asset_id", "eligible")),
+            Input("trackers", _tracker_beta_lookback, columns=("date", "tracker", "ret")),
+        ),
+        ("betas",),
+        "majors_alts_pipeline.betas.trackers:compute_betas",
+        "Betas to the tradable trackers",
     ),
     Stage(
         "basket",
@@ -171,24 +209,41 @@ STAGES: tuple[Stage, ...] = (
         "The majors-alts book: dual-beta-neutral target weights",
     ),
     Stage(
+        "book_outcome",
+        ("book_outcome",),
+        (
+            Input("basket", _outcome_lookback, columns=("date", "asset_id", "weight")),
+            Input("panel", _outcome_lookback, columns=("date", "asset_id", "close")),
+        ),
+        ("lake", "regime", "backtest"),
+        "majors_alts_pipeline.regime.stage:compute_outcome",
+        "What the book decided earlier went on to return",
+    ),
+    Stage(
         "regime_model",
         ("regime_model",),
         (
-            Input("features", INCEPTION, columns=("date", "feature", "z")),
-            Input("basket", INCEPTION, columns=("date", "asset_id", "weight")),
-            Input("panel", INCEPTION, columns=("date", "asset_id", "close")),
+            Input("features", INCEPTION, columns=("date", "feature", "raw", "z")),
+            Input("market", INCEPTION),
+            Input("book_outcome", INCEPTION),
+            Input("regime_model", INCEPTION, lag=1),
         ),
         ("lake", "regime", "backtest"),
         "majors_alts_pipeline.regime.stage:compute_model",
-        "Walk-forward choice of weights and thresholds, every candidate recorded",
+        "Walk-forward fit and choice of every regime method, every candidate recorded",
     ),
     Stage(
         "regime",
-        ("regime",),
-        (Input("features", INCEPTION, columns=("date", "feature", "z")), Input("regime_model", INCEPTION)),
-        ("lake", "regime"),
+        ("regime", "regime_probability"),
+        (
+            Input("features", INCEPTION, columns=("date", "feature", "raw", "z")),
+            Input("market", INCEPTION),
+            Input("book_outcome", INCEPTION),
+            Input("regime_model", INCEPTION),
+        ),
+        ("lake", "regime", "backtest"),
         "majors_alts_pipeline.regime.stage:compute",
-        "Regime label of the day",
+        "Regime label of the day by every method",
     ),
     Stage(
         "backtest",

@@ -148,6 +148,26 @@ FEATURES = TableContract(
     },
 )
 
+MARKET = TableContract(
+    "market",
+    "What the regime models read besides the features: one row per day, of the market as a whole.",
+    ("date",),
+    {
+        "date": _DATE,
+        "open": Column(F, "USD", "open of the first major; null when its price is carried or the lake has none", True),
+        "high": Column(F, "USD", "high of the first major", True),
+        "low": Column(F, "USD", "low of the first major", True),
+        "close": Column(F, "USD", "close of the first major; null when its price is carried", True),
+        "majors_minus_alts": Column(
+            F, "decimal per day", "mean return of the majors less the median return of the eligible alts", True
+        ),
+        "average_correlation": Column(
+            F, "correlation", "mean pairwise correlation of majors and eligible alts over the trailing 30 days", True
+        ),
+        "n_correlated": Column(N, "assets", "assets behind average_correlation"),
+    },
+)
+
 BETAS = TableContract(
     "betas",
     "Two-factor (BTC, ETH) rolling ridge betas, shrunk towards the cross-section by their standard errors.",
@@ -165,6 +185,44 @@ BETAS = TableContract(
         "idio_vol": Column(F, "decimal per day", "residual standard deviation, outliers included"),
         "n_obs": Column(N, "days", "observations in the window"),
         "vif": Column(F, "ratio", "variance inflation of the two factors, 1 / (1 - corr(BTC, ETH)^2)"),
+    },
+)
+
+TRACKERS = TableContract(
+    "trackers",
+    "What one could trade against the alts as a whole: a cap-weighted index of those that could be held, decided on the "
+    "eve of each month, and long BTC against it. Before costs and funding.",
+    ("date", "tracker"),
+    {
+        "date": _DATE,
+        "tracker": Column(S, "", "alt_index, or btc_dominance = long 1 BTC, short 1 alt_index, reset daily"),
+        "level": Column(F, "100 = before the first return", "value; stands still on days without a return", True),
+        "ret": Column(F, "decimal per day", "return of the day; null where there is no index or no price of BTC", True),
+        "n_members": Column(N, "assets", "members of the alt index held over the day that have a price"),
+        "top_weight": Column(F, "fraction", "largest weight in the alt index at the close", True),
+        "top_asset": Column(S, "", "the member that has it", True),
+        "coverage": Column(
+            F, "fraction", "eligible alts that were bought (cap known on the eve, price of their own on the first)", True
+        ),
+        "dominance": Column(
+            F, "fraction", "BTC cap / cap of all assets but stable, wrapped, pegged and gold ones; only in btc_dominance",
+            True,
+        ),
+    },
+)  # fmt: skip
+
+TRACKER_BETAS = TableContract(
+    "tracker_betas",
+    "Rolling one-factor betas of every asset that may be held to each tracker, by least squares.",
+    ("date", "asset_id", "tracker"),
+    {
+        "date": _DATE,
+        "asset_id": _ASSET,
+        "tracker": Column(S, "", "alt_index or btc_dominance"),
+        "beta": Column(F, "return per return", "least-squares slope over the window of the two-factor betas"),
+        "se": Column(F, "return per return", "its standard error, residuals independent and of one variance"),
+        "r2": Column(F, "fraction", "share of the return variance explained"),
+        "n_obs": Column(N, "days", "days in the window with both returns"),
     },
 )
 
@@ -189,6 +247,17 @@ BASKET = TableContract(
     },
 )
 
+BOOK_OUTCOME = TableContract(
+    "book_outcome",
+    "What became of an earlier decision: the price return of its book over the label horizon, known this day.",
+    ("date",),
+    {
+        "date": _DATE,
+        "decision_date": Column(D, "UTC day", "day of the decision: execution lag + label horizon days earlier"),
+        "ret": Column(F, "decimal per day", "mean daily price return of that book, weights unchanged; 0 when flat"),
+    },
+)
+
 REGIME_MODEL = TableContract(
     "regime_model",
     "Every candidate tried at each refit date, and which one is in force from then on.",
@@ -197,33 +266,79 @@ REGIME_MODEL = TableContract(
         "date": _DATE,
         "method": Column(S, "", "regime method"),
         "candidate": Column(N, "", "number of the candidate in the grid, 0 = defaults"),
-        "params": Column(S, "JSON", "weights, smoothing, thresholds and dwell of the candidate"),
-        "objective": Column(F, "t-statistic", "training objective; null when the history is too short", True),
+        "params": Column(S, "JSON", "everything the label needs: the candidate's or the fitted model's parameters"),
+        "objective": Column(
+            F,
+            "see method",
+            "training objective (composite: t-statistic; fitted models: log-likelihood or loss per "
+            "training day); null when the history is too short",
+            True,
+        ),
+        "nested_objective": Column(
+            F,
+            "see method",
+            "objective of choosing by grid on inner folds that the choice did not see, one number per refit date; "
+            "null without a grid and when the history is too short",
+            True,
+        ),
         "n_obs": Column(N, "days", "training days after purging the label horizon"),
         "train_end": Column(D, "UTC day", "last decision day in the training window", True),
         "score_change_sd": Column(F, "score units", "sd of the candidate's daily score change in training", True),
         "chosen": Column(B, "", "in force from this date until the next refit"),
-        "in_force": Column(S, "", "walk_forward, or default while there is too little history"),
+        "in_force": Column(
+            S,
+            "",
+            "walk_forward; default while there is too little history; kept when the refit failed and the last "
+            "good model stays",
+        ),
+        "converged": Column(B, "", "the fit of this date converged; true where nothing is fitted"),
+        "note": Column(S, "", "why a fit failed or what was decided; empty otherwise"),
     },
 )
 
 REGIME = TableContract(
     "regime",
-    "Regime label of the day, with the score and probabilities of the method that gave it.",
+    "Regime label of the day by every method, with its score and probabilities; one method is traded.",
     ("date", "method"),
     {
         "date": _DATE,
         "method": Column(S, "", "regime method"),
+        "configured": Column(B, "", "the method whose label the timed account trades"),
         "label": Column(S, "", "RISK_ON_MAJORS, BALANCED or RISK_ON_ALTS"),
-        "score": Column(F, "standard deviations", "composite score, positive favours majors; null = no feature", True),
+        "native_state": Column(
+            S, "", "state in the method's own words, as TRENDING_UP; null where it has none", True
+        ),
+        "score": Column(
+            F,
+            "see method",
+            "positive favours majors: composite in standard deviations, others p_risk_on_majors - "
+            "p_risk_on_alts; null = nothing known",
+            True,
+        ),
         "p_risk_on_majors": Column(F, "probability", "probability of RISK_ON_MAJORS"),
         "p_balanced": Column(F, "probability", "probability of BALANCED"),
         "p_risk_on_alts": Column(F, "probability", "probability of RISK_ON_ALTS"),
         "model_asof": Column(D, "UTC day", "refit date of the model in force", True),
-        "in_force": Column(S, "", "walk_forward or default"),
+        "disagreement": Column(
+            F, "fraction", "of the methods behind a consensus: Jensen-Shannon divergence / ln 3, 0 = agreed", True
+        ),
+        "in_force": Column(S, "", "walk_forward, default or kept"),
         "candidate": Column(N, "", "candidate of regime_model in force"),
         "days_in_regime": Column(N, "days", "consecutive days the label has held, this one included"),
         "n_features": Column(N, "features", "features that had a z-score that day"),
+    },
+)
+
+REGIME_PROBABILITY = TableContract(
+    "regime_probability",
+    "Probability of each state of each method: now, and tomorrow and in five days under its own transitions.",
+    ("date", "method", "horizon_days", "state"),
+    {
+        "date": _DATE,
+        "method": Column(S, "", "regime method"),
+        "horizon_days": Column(N, "days", "0 = filtered probability of the day itself; 1 and 5 = days ahead"),
+        "state": Column(S, "", "state in the method's own words"),
+        "probability": Column(F, "probability", "sums to 1 over the states of a date, method and horizon"),
     },
 )
 
@@ -257,6 +372,13 @@ BACKTEST = TableContract(
         "regime": Column(S, "", "label known at the close of the day; NONE before the first"),
         "regime_traded": Column(S, "", "label whose decision the position held over the day carries out"),
         "exposure_multiplier": Column(F, "ratio", "volatility-target multiplier of the decision taken at the close"),
+        "vol_forecast": Column(
+            F, "decimal per year", "volatility expected of the book at multiplier 1; null where there is no forecast", True
+        ),
+        "vol_model": Column(
+            S, "", "what forecast it: trailing, ewma, garch, garch_stale (the newest fit did not converge, an older one "
+            "is in force), or none (multiplier 1)",
+        ),
         "n_positions": Column(
             N, "positions", "open positions at the close; counts of random_regimes: mean of its paths, rounded up"
         ),
@@ -333,10 +455,15 @@ TABLES: dict[str, TableContract] = {
         PANEL,
         UNIVERSE,
         FEATURES,
+        MARKET,
         BETAS,
+        TRACKERS,
+        TRACKER_BETAS,
         BASKET,
+        BOOK_OUTCOME,
         REGIME_MODEL,
         REGIME,
+        REGIME_PROBABILITY,
         BACKTEST,
         POSITIONS,
         KPIS,

@@ -513,7 +513,7 @@ def _record_decision(
             details[_D_ORDER, t, j] = target * nav - held
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _run(
     price: np.ndarray,
     tradable: np.ndarray,

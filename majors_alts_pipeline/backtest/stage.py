@@ -21,6 +21,7 @@ from majors_alts_pipeline.backtest.accounts import (
 from majors_alts_pipeline.backtest.ledger import REASONS, Ledger, LedgerError, Market, Plan, run
 from majors_alts_pipeline.backtest.schedule import rebalance_days
 from majors_alts_pipeline.backtest.spread import spreads
+from majors_alts_pipeline.backtest.voltarget import NO_FORECAST, Forecast
 from majors_alts_pipeline.calendar import Window, date_array, day_number
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.config.settings import StopSettings
@@ -35,27 +36,38 @@ _BASELINE_RULE: Literal["week"] = "week"
 
 
 @dataclass(frozen=True)
-class Books:
-    """Target weights and decisions shared by the accounts, rows being every day since the first of the panel.
+class Targets:
+    """The majors-alts book at full exposure, rows being every day since the first of the panel.
 
     Attributes:
-        basket: (days, assets) majors-alts weights times the volatility-target multiplier.
+        basket: (days, assets) weights times the volatility-target multiplier.
         multiplier: (days,) the multiplier.
-        alt_index: (days, assets) equal-weight alts, filled on baseline decision days.
-        labels: (days,) regime known at the close.
-        exposure: (days,) share of the book held under that label.
+        expected: forecast volatility behind it.
         decidable: (days,) bool, the basket exists, from `first` on.
         first: row of the first basket that is not flat, or None when there is none.
-        timed: row from which the label is a choice (the book exists and the regime has a score), or None.
     """
 
     basket: np.ndarray
     multiplier: np.ndarray
+    expected: Forecast
+    decidable: np.ndarray
+    first: int | None
+
+
+@dataclass(frozen=True)
+class Books(Targets):
+    """Target weights and decisions shared by the accounts.
+
+    Attributes:
+        alt_index: (days, assets) equal-weight alts, filled on baseline decision days.
+        labels: (days,) regime known at the close.
+        exposure: (days,) share of the book held under that label.
+        timed: row from which the label is a choice (the book exists and the regime has a score), or None.
+    """
+
     alt_index: np.ndarray
     labels: np.ndarray
     exposure: np.ndarray
-    decidable: np.ndarray
-    first: int | None
     timed: int | None
 
 
@@ -80,7 +92,7 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
     history = Window(panel["date"].min(), window.end)  # type: ignore[arg-type]
     index = _alt_index(inputs["universe"], inputs["basket"], history, settings)
     assets = _assets_ever_targeted(inputs["basket"], index, history, settings)
-    market, age = _market(panel, inputs["universe"], inputs["betas"], history, assets, settings)
+    market, age = market_of(panel, inputs["universe"], inputs["betas"], history, assets, settings)
     books = _books(inputs["basket"], inputs["regime"], index, market.price, history, assets, settings)
     ledgers = _run_accounts(market, books, history, assets, settings)
     rows = _Rows(history, window, assets, settings)
@@ -118,7 +130,7 @@ def _assets_ever_targeted(basket: pl.DataFrame, index: pl.DataFrame, history: Wi
     return sorted({*settings.lake.majors, *targeted.unique().to_list(), *index["asset_id"].unique().to_list()})
 
 
-def _market(
+def market_of(
     panel: pl.DataFrame, universe: pl.DataFrame, betas: pl.DataFrame, history: Window, assets: list[str],
     settings: Settings,
 ) -> tuple[Market, np.ndarray]:  # fmt: skip
@@ -194,27 +206,50 @@ def _books(
     basket: pl.DataFrame, regime: pl.DataFrame, index: pl.DataFrame, price: np.ndarray, history: Window,
     assets: list[str], settings: Settings,
 ) -> Books:  # fmt: skip
+    weights = book_weights(basket, history, assets)
+    targets = targets_of(basket, weights, expected_volatility(weights, price, history, settings), history, settings)
+    labels = _labels(regime, history, targets.first, settings)
+    return Books(
+        **vars(targets),
+        alt_index=np.nan_to_num(Dense.of(index, history, assets).floats("weight")),
+        labels=labels,
+        exposure=np.array([{**settings.regime.exposure, NO_LABEL: 0.0}[label] for label in labels]),
+        timed=_first_timed(regime, history, targets.first, settings),
+    )
+
+
+def book_weights(basket: pl.DataFrame, history: Window, assets: list[str]) -> np.ndarray:
+    """(days, assets) weights of table `basket`, 0 where it has none."""
+    return np.nan_to_num(Dense.of(history.keep(basket), history, assets).floats("weight"))
+
+
+def expected_volatility(weights: np.ndarray, price: np.ndarray, history: Window, settings: Settings) -> Forecast:
+    """Forecast volatility of the book with these (days, assets) weights at these prices; see `voltarget`."""
+    returns = voltarget.paper_returns(weights, price)
+    return voltarget.forecast(returns, settings.backtest, day_number(history.start))
+
+
+def targets_of(
+    basket: pl.DataFrame, weights: np.ndarray, expected: Forecast, history: Window, settings: Settings
+) -> Targets:
+    """Scale the book to its volatility target, and say from when on it can be decided.
+
+    Args:
+        basket: table `basket`, for its days.
+        weights: see `book_weights`.
+        expected: see `expected_volatility`.
+        history: days of the rows.
+        settings: section backtest.
+    """
     first_day = day_number(history.start)
     basket = history.keep(basket)
-    weights = np.nan_to_num(Dense.of(basket, history, assets).floats("weight"))
-    multiplier = voltarget.multiplier(voltarget.paper_returns(weights, price), settings.backtest, first_day)
+    multiplier = voltarget.multiplier_of(expected, settings.backtest)
     start = _first_basket_day(basket, history)
     first = None if start is None else start - first_day
     decidable = np.zeros(history.n_days, dtype=np.bool_)
     decidable[basket["date"].to_physical().to_numpy() - first_day] = True
     decidable[:first] = False
-    labels = _labels(regime, history, first, settings)
-    exposure = np.array([{**settings.regime.exposure, NO_LABEL: 0.0}[label] for label in labels])
-    return Books(
-        basket=np.ascontiguousarray(weights * multiplier[:, None]),
-        multiplier=multiplier,
-        alt_index=np.nan_to_num(Dense.of(index, history, assets).floats("weight")),
-        labels=labels,
-        exposure=exposure,
-        decidable=decidable,
-        first=first,
-        timed=_first_timed(regime, history, first, settings),
-    )
+    return Targets(np.ascontiguousarray(weights * multiplier[:, None]), multiplier, expected, decidable, first)
 
 
 def _first_timed(regime: pl.DataFrame, history: Window, first: int | None, settings: Settings) -> int | None:
@@ -247,6 +282,24 @@ def _labels(regime: pl.DataFrame, history: Window, first: int | None, settings: 
     return labels.fill_null(NO_LABEL).to_numpy()
 
 
+def book_plan(name: str, targets: Targets, exposure: np.ndarray, history: Window, settings: Settings) -> Plan:
+    """What the account of a book wants: its targets times `exposure` (days,), under the rules of `backtest`."""
+    rules = settings.backtest
+    calendar = rebalance_days(day_number(history.start), history.n_days, rules.rebalance)
+    decides = calendar | _start(targets, history.n_days)
+    return Plan(
+        name, targets.basket, exposure, decides, targets.decidable, rules.execution_lag_days, rules.band, rules.stops
+    )
+
+
+def _start(targets: Targets, n_days: int) -> np.ndarray:
+    """(days,) bool, True on the first day of the book."""
+    start = np.zeros(n_days, dtype=np.bool_)
+    if targets.first is not None:
+        start[targets.first] = True
+    return start
+
+
 def _run_accounts(
     market: Market, books: Books, history: Window, assets: list[str], settings: Settings
 ) -> dict[str, Ledger]:
@@ -255,24 +308,12 @@ def _run_accounts(
     first_day = day_number(history.start)
     n_days = history.n_days
     always = np.ones(n_days)
-    start = np.zeros(n_days, dtype=np.bool_)
-    if books.first is not None:
-        start[books.first] = True
-    own = rebalance_days(first_day, n_days, rules.rebalance) | start
+    start = _start(books, n_days)
     weekly = rebalance_days(first_day, n_days, _BASELINE_RULE) | start
     after_start = np.logical_or.accumulate(start)
 
     def book(name: str, exposure: np.ndarray) -> Ledger:
-        plan = Plan(
-            name,
-            books.basket,
-            exposure,
-            own,
-            books.decidable,
-            rules.execution_lag_days,
-            rules.band,
-            rules.stops,
-        )
+        plan = book_plan(name, books, exposure, history, settings)
         return run(market, plan, rules.capital_usd, first_day, assets, details=name in DETAILED)
 
     def baseline(name: str, weights: np.ndarray) -> Ledger:
@@ -328,7 +369,9 @@ class _Rows:
         gross = ledger.flow("long_usd") - ledger.flow("short_usd")
         net = ledger.flow("long_usd") + ledger.flow("short_usd")
         major, alt = ledger.flow("traded_major") / before, ledger.flow("traded_alt") / before
-        multiplier = books.multiplier if name in {"regime", "always_on", "random_regimes"} else np.ones(len(nav))
+        targeted = name in {"regime", "always_on", "random_regimes"}
+        none = Forecast(np.full(len(nav), np.nan), np.full(len(nav), NO_FORECAST, dtype=object))
+        expected = books.expected if targeted else none
         dollars = (
             "nav", "cash", "pnl_price", "pnl_funding", "pnl_funding_assumed", "cost_fees", "cost_slippage",
             "cost_impact", "cost_exit_haircut", "long_usd", "short_usd", "identity_error",
@@ -348,7 +391,9 @@ class _Rows:
             "beta_eth": ledger.flow("beta_eth_usd") / nav,
             "regime": books.labels,
             "regime_traded": traded_label,
-            "exposure_multiplier": multiplier,
+            "exposure_multiplier": books.multiplier if targeted else np.ones(len(nav)),
+            "vol_forecast": expected.annual,
+            "vol_model": expected.model,
         }
         return pl.DataFrame(
             {
@@ -401,7 +446,9 @@ class _Rows:
 
 
 def _series(values: np.ndarray) -> pl.Series:
-    return pl.Series(values.tolist(), dtype=pl.String) if values.dtype == object else pl.Series(values)
+    if values.dtype == object:
+        return pl.Series(values.tolist(), dtype=pl.String)
+    return pl.Series(values).fill_nan(None) if values.dtype.kind == "f" else pl.Series(values)
 
 
 def _last_price(price: np.ndarray, age: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -125,6 +125,14 @@ class BetaSettings(Section):
         return self
 
 
+class TrackerSettings(Section):
+    """Tradable trackers of the alts as a whole."""
+
+    min_members: int = Field(
+        ge=1, description="alts with a known market cap without which there is no index, assets without no dominance"
+    )
+
+
 class BasketSettings(Section):
     """The majors-alts book."""
 
@@ -181,10 +189,31 @@ class RegimeGrid(Section):
     min_dwell_days: tuple[Days, ...] = Field(min_length=1, description="days a label lasts at least")
 
 
-class RegimeSettings(Section):
-    """Composite score, thresholds, and their walk-forward choice."""
+MethodName = Literal["composite", "hmm", "kmeans", "gmm", "jump", "markov"]
+"""Regime methods: `majors_alts_pipeline.regime.<name>`."""
 
-    method: Literal["composite"] = Field(description="how days are labelled")
+
+class StatesSettings(Section):
+    """What the fitted state models share: hmm, kmeans, gmm, jump and markov."""
+
+    features: tuple[str, ...] = Field(min_length=1, description="features whose z-scores are the data (not of markov)")
+    n_states: int = Field(
+        ge=2, le=4, description="states; 2: majors and alts, 3: BALANCED between, 4: two of them BALANCED"
+    )
+    refit: Literal["month", "quarter"] = Field(description="calendar refit dates: first day of each")
+    starts: int = Field(ge=1, le=100, description="seeded starts of a fit, besides the model before")
+    seed: int = Field(ge=0, description="of the starts")
+    label_margin: Fraction = Field(description="lead in probability that another label needs to replace the one held")
+    jump_penalty: Positive = Field(description="jump: cost of a change of state, half squared standard deviations")
+
+
+class RegimeSettings(Section):
+    """Regime methods, and the walk-forward choice of the composite score's thresholds."""
+
+    method: MethodName = Field(description="the method whose label is traded; one of regime.methods")
+    methods: tuple[MethodName, ...] = Field(
+        min_length=1, description="methods that label every day, in order; a consensus of the others comes last"
+    )
     weight_schemes: dict[str, dict[str, NonNegative]] = Field(
         description="scheme -> feature -> weight (sign is the feature's)"
     )
@@ -198,12 +227,17 @@ class RegimeSettings(Section):
     min_train_days: Days = Field(
         description="training decisions with a feature before the walk-forward choice replaces the defaults"
     )
+    inner_folds: int = Field(ge=2, description="contiguous folds of the training window that judge the choice by grid")
+    selection_margin: NonNegative = Field(
+        description="standard errors by which the choice by grid must beat the defaults out of fold to replace them"
+    )
     label_horizon_days: Days = Field(description="forward return of the book that judges a decision")
     switch_cost: NonNegative = Field(
         description="cost of turning the book on or off in the training objective, decimal of NAV"
     )
     exposure: dict[str, Fraction] = Field(description="label -> share of the book held")
     grid: RegimeGrid
+    states: StatesSettings
 
 
 class CostSettings(Section):
@@ -252,8 +286,15 @@ class BacktestSettings(Section):
         description="sum |drift| / target gross beyond which the book is rebalanced early; 0 = off"
     )
     vol_target: Positive | None = Field(description="decimal per year; null = off")
-    vol_window_days: Days = Field(description="window of the always-on book's paper returns")
+    vol_forecast: Literal["trailing", "ewma", "garch"] = Field(
+        description="forecast of the book's volatility: equal weights over a window, exponential weights, or GARCH(1,1)"
+    )
+    vol_window_days: Days = Field(description="trailing: window of the always-on book's paper returns")
     vol_min_obs: Days = Field(description="paper returns needed; the multiplier is 1 until then")
+    ewma_lambda: float = Field(gt=0, lt=1, description="ewma: weight of a return relative to that of the next one")
+    garch_min_obs: int = Field(
+        ge=100, description="garch: paper returns needed for a fit (quarter starts); ewma until the first one"
+    )
     multiplier_max: Positive = Field(description="largest volatility-target multiplier")
     alt_index_n: int = Field(ge=1, description="alts of the baseline alt_index")
     random_paths: int = Field(ge=1, description="accounts averaged in the baseline random_regimes")
@@ -269,6 +310,12 @@ class EvaluationSettings(Section):
     seed: int = Field(description="of the bootstrap")
     rolling_window_days: Days = Field(description="window of the report's rolling betas")
     red_flag_sharpe: Positive = Field(description="|Sharpe| above it is a red flag")
+    price_noise: Positive = Field(
+        description="sd of the log price noise of the robustness test, decimal, where the lake has one source"
+    )
+    death_rate: Fraction = Field(
+        description="alts that die per year in the survivorship stress of a lake of survivors, share of eligible ones"
+    )
 
 
 def _whole(*keys: str) -> str:
@@ -284,6 +331,7 @@ class Settings(Section):
     universe: UniverseSettings
     features: FeatureSettings
     betas: BetaSettings
+    trackers: TrackerSettings
     basket: BasketSettings
     regime: RegimeSettings
     costs: CostSettings
@@ -301,14 +349,34 @@ class Settings(Section):
                 )
             if sum(weights.values()) <= 0:
                 raise ValueError(f"regime.weight_schemes.{scheme}: all weights are 0, the score could never exist")
+        for feature in sorted(set(self.regime.states.features) - known):
+            raise ValueError(
+                f"regime.states.features: {feature!r} is not in features.enabled"
+                f"{_whole('regime.states.features', 'features.enabled')}"
+            )
         for scheme in {self.regime.default_scheme, *self.regime.grid.weight_schemes} - set(self.regime.weight_schemes):
             raise ValueError(
                 f"regime: scheme {scheme!r} is not one of regime.weight_schemes{_whole('regime.weight_schemes')}"
+            )
+        purge = self.backtest.execution_lag_days + self.regime.label_horizon_days
+        folds = self.regime.inner_folds
+        # What is left to choose by: the other folds less the purge on both sides of the one held out.
+        if self.regime.min_train_days * (folds - 1) // folds - 1 - 2 * purge < 2:
+            raise ValueError(
+                f"regime.min_train_days {self.regime.min_train_days}: too few for {folds} inner_folds purged of "
+                f"{purge} days (label_horizon_days + backtest.execution_lag_days) on both sides; raise it"
             )
         if set(self.regime.exposure) != {"RISK_ON_MAJORS", "BALANCED", "RISK_ON_ALTS"}:
             raise ValueError(
                 f"regime.exposure needs exactly RISK_ON_MAJORS, BALANCED and RISK_ON_ALTS{_whole('regime.exposure')}"
             )
+        if self.regime.method not in self.regime.methods:
+            raise ValueError(
+                f"regime.method {self.regime.method!r} is not one of regime.methods {list(self.regime.methods)}: "
+                "no day would have a label to trade"
+            )
+        if len(set(self.regime.methods)) < len(self.regime.methods):
+            raise ValueError(f"regime.methods {list(self.regime.methods)}: a method is listed twice")
         if self.regime.enter > self.regime.z_cap:
             raise ValueError("regime.enter > regime.z_cap: the score can never reach it, so the rule never fires")
         for enter in self.regime.grid.enter:
@@ -382,6 +450,30 @@ def load_settings(path: Path | str | None = None, overrides: Mapping[str, Any] |
             hint = _hint(str(problem["loc"][-1])) if problem["type"] == "extra_forbidden" else ""
             lines.append(f"  {where}: {problem['msg']}{hint}")
         raise ConfigError(f"configuration {path or 'defaults'} cannot be used:\n" + "\n".join(lines)) from error
+
+
+def with_overrides(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """`settings` with other values, given as dotted key to value (``{"basket.n_alts": 12}``), checked anew.
+
+    Raises:
+        ConfigError: a key does not exist or a value is impossible.
+    """
+    raw = settings.model_dump()
+    for key, value in overrides.items():
+        *path, last = key.split(".")
+        block = raw
+        for part in path:
+            block = block.get(part)
+            if not isinstance(block, dict):
+                raise ConfigError(f"setting {key!r}: there is no block {part!r}")
+        if last not in block:
+            raise ConfigError(f"setting {key!r} does not exist; see majors_alts_pipeline/config/default.yaml")
+        block[last] = value
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        words = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'settings'}: {item['msg']}" for item in error.errors())
+        raise ConfigError(f"settings with {dict(overrides)} cannot be used: {words}") from error
 
 
 def _hint(key: str) -> str:

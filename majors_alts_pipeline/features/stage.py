@@ -11,11 +11,12 @@ from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.features.definitions import DEFINITIONS, FeatureDefinition
 from majors_alts_pipeline.features.market import DailySeries, Market, z_score
-from majors_alts_pipeline.tables import FEATURES
+from majors_alts_pipeline.features.series import market_rows
+from majors_alts_pipeline.tables import FEATURES, MARKET
 
 
 def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
-    """Every enabled feature of every day of `window` that has a universe (contract `tables.FEATURES`).
+    """Every enabled feature, and the market series, of every day of `window` that has a universe.
 
     `z` is (raw - mean) / standard deviation with ddof 1 over the `features.z_window_days` days that end on
     the day itself, all of which are known at its close; it is null until `features.z_min_obs` of them have a
@@ -30,7 +31,7 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
         settings: reads `lake.majors` and `features`.
 
     Returns:
-        ``{"features": frame}``.
+        ``{"features": frame, "market": frame}``; `market` is `series.market_rows`.
 
     Raises:
         ValueError: a feature is enabled that is not defined, or a major has no row at all.
@@ -39,14 +40,15 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
     universe = inputs["universe"]
     days = window.keep(universe)["date"].unique().sort()
     if days.is_empty():
-        return {"features": FEATURES.empty()}
+        return {"features": FEATURES.empty(), "market": MARKET.empty()}
     loaded = window.back(raw_lookback(settings) + settings.features.z_window_days - 1)
     market = Market.of(inputs["panel"], universe, loaded, settings.lake.majors, min_assets=settings.features.min_assets)
     frames = [
         _rows(definition, definition.recipe(market), loaded, settings).filter(pl.col("date").is_in(days.implode()))
         for definition in definitions
     ]
-    return {"features": FEATURES.conform(pl.concat(frames))}
+    series = market_rows(market).filter(pl.col("date").is_in(days.implode()))
+    return {"features": FEATURES.conform(pl.concat(frames)), "market": MARKET.conform(series)}
 
 
 def enabled_definitions(settings: Settings) -> list[FeatureDefinition]:

@@ -213,7 +213,7 @@ LAKE_TABLES: Mapping[str, LakeTable] = {
 LOST: Mapping[str, str] = {
     "fact_ohlc": "no open, high, low; spreads use the configured default instead of an estimate from bars",
     "fact_volume": "no liquidity rule or volume feature, impact at fixed participation; set basket.rank_by: marketcap",
-    "fact_marketcap": "market caps are null; dominance and size rules have nothing to work on",
+    "fact_marketcap": "market caps are null; dominance, alt index and size rules have nothing to work on",
     "fact_funding": "no funding print; days without a daily sum have no funding",
     "fact_funding_daily_sum": "the true daily funding is unknown; a print x prints per day stands in if there is one",
     "fact_open_interest": "open interest is null; the open-interest feature does not exist",

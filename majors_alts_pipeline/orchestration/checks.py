@@ -75,7 +75,7 @@ def _table_checks(table: str, rules: Sequence[Rule], settings: Settings) -> dg.A
         window = _window(context.run.tags, held.store.days(table))
         for rule in rules:
             rows = held.store.read(table, window.back(rule.lookback))
-            yield _result(table, rule.name, rule.judge({table: rows}, held.settings), "ERROR")
+            yield _result(table, rule.name, rule.judge({table: rows}, held.settings), rule.severity)
 
     return checks
 

@@ -94,7 +94,22 @@ PREVIEWS: dict[str, Preview] = {
         _daily(pl.col("z").abs().mean()),
         _all("feature", "raw", "z", "coverage"),
     ),
+    "market": Preview(
+        "majors less median alt (decimal per day)",
+        _daily(pl.col("majors_minus_alts").first()),
+        _all("close", "majors_minus_alts", "average_correlation", "n_correlated"),
+    ),
     "betas": Preview("median beta to BTC (return per return)", _daily(pl.col("beta_btc").median()), _beta_rows),
+    "trackers": Preview(
+        "level of the alt index (100 before its first return)",
+        _daily(pl.col("level").first(), pl.col("tracker") == "alt_index"),
+        _all("tracker", "level", "ret", "n_members", "top_asset", "top_weight", "coverage", "dominance"),
+    ),
+    "tracker_betas": Preview(
+        "median beta to the alt index (return per return)",
+        _daily(pl.col("beta").median(), pl.col("tracker") == "alt_index"),
+        _largest(pl.col("beta").abs(), "asset_id", "tracker", "beta", "se", "r2", "n_obs"),
+    ),
     "basket": Preview(
         "gross weight of the alt leg (fraction of NAV)",
         _daily(pl.col("weight").abs().sum(), pl.col("leg") == "alt"),
@@ -110,17 +125,26 @@ PREVIEWS: dict[str, Preview] = {
             "reason",
         ),
     ),
+    "book_outcome": Preview(
+        "price return of the book decided a horizon ago (decimal per day)",
+        _daily(pl.col("ret").first()),
+        _all("decision_date", "ret"),
+    ),
     "regime_model": Preview(
         "candidates recorded per refit",
         _daily(pl.len()),
-        lambda frame: frame.filter("chosen").select("method", "candidate", "objective", "n_obs", "in_force", "params"),
+        lambda frame: frame.filter("chosen").select(
+            "method", "candidate", "objective", "n_obs", "in_force", "converged", "note"
+        ),
     ),
     "regime": Preview(
-        "composite score (standard deviations, positive favours majors)",
-        _daily(pl.col("score").first()),
+        "score of the traded method (positive favours majors)",
+        _daily(pl.col("score").first(), pl.col("configured")),
         _all(
             "method",
+            "configured",
             "label",
+            "native_state",
             "score",
             "p_risk_on_majors",
             "p_balanced",
@@ -128,6 +152,11 @@ PREVIEWS: dict[str, Preview] = {
             "days_in_regime",
             "in_force",
         ),
+    ),
+    "regime_probability": Preview(
+        "methods that give probabilities",
+        _daily(pl.col("method").n_unique()),
+        _largest(pl.col("probability"), "method", "horizon_days", "state", "probability"),
     ),
     "backtest": Preview(
         "NAV of the regime account (USD)",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from majors_alts_pipeline.backtest.voltarget import STALE
 from majors_alts_pipeline.config import Settings
 
 IDENTITY_TOLERANCE = 1e-10
@@ -51,6 +52,7 @@ class Rule:
         judge: rows by table, settings -> verdict.
         lookback: days read before the window.
         blocks: a failure stops everything downstream.
+        severity: ERROR, or WARN for what a person should know but nothing is wrong with.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Rule:
     judge: Callable[[Frames, Settings], Verdict]
     lookback: int = 0
     blocks: bool = False
+    severity: str = "ERROR"
 
 
 def _found(rows: pl.DataFrame, good: str, bad: Callable[[dict], str]) -> Verdict:
@@ -180,6 +183,20 @@ def neutrality(frames: Frames, settings: Settings) -> Verdict:
     )
 
 
+def garch_in_force(frames: Frames, settings: Settings) -> Verdict:
+    """Say when the newest volatility fit did not converge, so that an older one sizes the book."""
+    stale = frames["backtest"].filter(pl.col("vol_model") == STALE).sort("date", "account")
+    rows = stale.select("date", "account", "vol_forecast", "exposure_multiplier")
+    return _found(
+        rows,
+        "every volatility fit that is in force is the newest",
+        lambda row: (
+            f"backtest: on {row['date']} the newest GARCH fit had not converged and an older one sized the book; look "
+            "at the paper returns of the quarter before, or set backtest.vol_forecast to ewma"
+        ),
+    )
+
+
 def plausible_sharpe(frames: Frames, settings: Settings) -> Verdict:
     """Flag a Sharpe ratio that no daily strategy sustains: an error until proved otherwise."""
     limit = settings.evaluation.red_flag_sharpe
@@ -212,8 +229,30 @@ def drawdown_exists(frames: Frames, settings: Settings) -> Verdict:
     )
 
 
+def fits_converged(frames: Frames, settings: Settings) -> Verdict:
+    """Name the refits that failed and left the last good model of their method in force."""
+    chosen = frames["regime_model"].filter("chosen")
+    rows = chosen.filter(~pl.col("converged"))
+    return _found(
+        rows.select("date", "method", "in_force", "note"),
+        f"{chosen.height} refits of {chosen['method'].n_unique()} methods converged",
+        lambda row: (
+            f"regime_model: the refit of {row['method']} on {row['date']} failed ({row['note']}); "
+            + (
+                "the last good model stays in force"
+                if row["in_force"] == "kept"
+                else "there is no earlier model, so the method says BALANCED"
+            )
+        ),
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule("neutrality", "basket", "Ex-ante book betas are within tolerance", neutrality),
+    Rule(
+        "fits_converged", "regime_model", "Every refit converged; otherwise the last good model stays in force",
+        fits_converged, severity="WARN",
+    ),
     Rule(
         "ledger_identity", "backtest", "NAV = cash + positions, and P&L explains NAV", ledger_identity,
         blocks=True,
@@ -227,6 +266,7 @@ RULES: tuple[Rule, ...] = (
         "timing_matters", "backtest", "Red flag: a result that ignores its parameter (the regime label)",
         timing_matters, lookback=365,
     ),
+    Rule("garch_in_force", "backtest", "The newest volatility fit is the one in force", garch_in_force),
     Rule(
         "concentration", "positions", "Red flag: one component above 90 % of variance", concentration,
         lookback=365,

@@ -96,7 +96,7 @@ def run_market(seed: int, effect: float, n_alts: int, n_days: int, overrides: di
     betas = tables["betas"].join(truth.betas.select("asset_id", "beta_btc", "beta_eth"), on="asset_id", suffix="_true")
     alts = betas.join(truth.assets.filter(pl.col("kind") == "alt").select("asset_id"), on="asset_id", how="semi")
     hidden = truth.regimes.with_columns(hidden=pl.col("regime").replace_strict(HIDDEN_LABEL))
-    labelled = tables["regime"].filter(pl.col("score").is_not_null()).join(hidden, on="date")
+    labelled = tables["regime"].filter("configured", pl.col("score").is_not_null()).join(hidden, on="date")
     shares = labelled.select(pl.col("label").value_counts(normalize=True)).unnest("label")
     truth_shares = labelled.select(pl.col("hidden").value_counts(normalize=True)).unnest("hidden")
     chance = shares.join(truth_shares, left_on="label", right_on="hidden", suffix="_true")

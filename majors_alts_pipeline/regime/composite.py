@@ -4,12 +4,14 @@ score_t = mean over `smoothing_days` of  sum_f sign_f w_f clip(z_f, +-z_cap) / s
 Signs are the hypotheses of `features.definitions`. A smoothing window takes the days that have a score; a day
 on which no feature of the scheme exists has none itself, and its label is BALANCED.
 
-Candidates are the grid of the settings, candidate 0 the defaults; which is in force is chosen walk-forward.
+Candidates are the grid of the settings, candidate 0 the defaults; which is in force is chosen walk-forward, by
+nested selection inside each training window.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
@@ -22,9 +24,9 @@ from majors_alts_pipeline.calendar import Window, day_number
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.features.definitions import DEFINITIONS
 from majors_alts_pipeline.numerics.windows import window_sum
-from majors_alts_pipeline.regime.hysteresis import odds, paths, start, step
-from majors_alts_pipeline.regime.interface import LABELS, History
-from majors_alts_pipeline.regime.walkforward import Training, train
+from majors_alts_pipeline.regime.hysteresis import odds, paths, walk
+from majors_alts_pipeline.regime.interface import LABELS, History, Labelled
+from majors_alts_pipeline.regime.walkforward import Training, calendar_refits, paper_accounts, train
 from majors_alts_pipeline.tables import REGIME, REGIME_MODEL
 
 MIN_CHANGES = 2
@@ -151,26 +153,69 @@ def expanding_change_sd(score: np.ndarray) -> np.ndarray:
     return np.where(n >= MIN_CHANGES, np.sqrt(np.maximum(variance, 0.0)), np.nan)
 
 
+def candidate_states(z: ZScores, tried: Sequence[Candidate]) -> np.ndarray:
+    """(days, candidates) label states from inception of every candidate, each under its own parameters."""
+    return paths(
+        np.column_stack([z.score(candidate) for candidate in tried]),
+        np.array([candidate.enter for candidate in tried]),
+        np.array([candidate.leave for candidate in tried]),
+        np.array([candidate.min_dwell_days for candidate in tried]),
+    )
+
+
+def exposures(states: np.ndarray, settings: Settings) -> np.ndarray:
+    """Share of the book held in each state, same shape."""
+    return np.array([settings.regime.exposure[LABELS[state]] for state in (-1, 0, 1)])[states + 1]
+
+
+def in_force_limits(
+    z: ZScores, in_force: Sequence[Sequence[Candidate]], begins: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Scores and thresholds of sequences of models, each in force from a row to the next one's.
+
+    Args:
+        z: z-scores from inception.
+        in_force: of each sequence, its candidates in order.
+        begins: row from which each candidate of a sequence is in force, the first one 0.
+
+    Returns:
+        score, enter, leave, min_dwell, each (days, sequences), as `hysteresis.walk` takes them.
+    """
+    days = np.diff([*begins, z.window.n_days])
+
+    def daily(values: Callable[[Candidate], float]) -> np.ndarray:
+        return np.column_stack([np.repeat([values(candidate) for candidate in one], days) for one in in_force])
+
+    score = np.empty((z.window.n_days, len(in_force)))
+    for column, one in enumerate(in_force):
+        for candidate, begin, length in zip(one, begins, days, strict=True):
+            score[begin : begin + length, column] = z.score(candidate)[begin : begin + length]
+    return score, daily(lambda c: c.enter), daily(lambda c: c.leave), daily(lambda c: c.min_dwell_days)
+
+
 class Composite:
     """The composite score behind the regime interface."""
 
     name = "composite"
+    needs_others = False
 
-    def fit(self, history: History, refit_dates: list[date], settings: Settings) -> pl.DataFrame:
-        """Judge every candidate's label path from inception at every refit date; see `RegimeMethod`."""
+    def refit_dates(self, window: Window, settings: Settings) -> list[date]:
+        """First day and the calendar dates of `regime.refit`; see `RegimeMethod`."""
+        return calendar_refits(window, settings.regime.refit)
+
+    def fit(
+        self, history: History, refit_dates: list[date], previous: pl.DataFrame, settings: Settings
+    ) -> pl.DataFrame:
+        """Judge every candidate's label path from inception at every refit date; see `RegimeMethod`.
+
+        The best of the grid replaces the defaults only when choosing by grid is worth it out of fold
+        (`walkforward.Training.chosen`).
+        """
         tried = candidates(settings)
         z = ZScores(history.features, history.window)
-        score = np.column_stack([z.score(candidate) for candidate in tried])
-        states = paths(
-            score,
-            np.array([candidate.enter for candidate in tried]),
-            np.array([candidate.leave for candidate in tried]),
-            np.array([candidate.min_dwell_days for candidate in tried]),
-        )
-        held = np.array([settings.regime.exposure[LABELS[state]] for state in (-1, 0, 1)])
-        trainings = train(
-            held[states + 1], history.forward_return, z.known() > 0, history.window, refit_dates, settings
-        )
+        held = exposures(candidate_states(z, tried), settings)
+        paper = paper_accounts(held, history.forward_return, z.known() > 0, settings.regime.switch_cost)
+        trainings = train(paper, history.window, refit_dates, settings)
         change_sd = {candidate.score_key: expanding_change_sd(z.score(candidate)) for candidate in tried}
         params = [candidate.to_json() for candidate in tried]
         sds = [change_sd[candidate.score_key] for candidate in tried]
@@ -190,6 +235,9 @@ class Composite:
             "candidate": number,
             "params": params,
             "objective": pl.Series(training.objective if learned else [None] * len(params), dtype=pl.Float64),
+            "nested_objective": pl.Series(
+                [training.nested.objective if training.nested else None] * len(params), dtype=pl.Float64
+            ),
             "n_obs": pl.Series([training.n_obs] * len(params), dtype=pl.Int32),
             "train_end": pl.Series([window.days()[row] if row >= 0 else None] * len(params), dtype=pl.Date),
             "score_change_sd": pl.Series(
@@ -197,9 +245,13 @@ class Composite:
             ).fill_nan(None),
             "chosen": number == training.chosen,
             "in_force": training.in_force,
+            "converged": True,
+            "note": training.note,
         })  # fmt: skip
 
-    def label(self, features: pl.DataFrame, models: pl.DataFrame, window: Window, settings: Settings) -> pl.DataFrame:
+    def label(
+        self, history: History, models: pl.DataFrame, window: Window, others: Mapping[str, Labelled], settings: Settings
+    ) -> Labelled:
         """Run the state machine from inception under the models in force; see `RegimeMethod`.
 
         At a refit the label is carried and judged by the new thresholds. Probabilities are those of
@@ -208,34 +260,48 @@ class Composite:
         than two changes, and on a day without a score, all the weight is on one label.
         """
         span = Window(models["date"].item(0), window.end)
-        z = ZScores(features, span)
+        z = ZScores(history.features, span)
         known = z.known()
         first = (window.start - span.start).days
-        state, days = start(1)
+        in_force = [Candidate.from_json(text) for text in models["params"]]
+        begins = [(day - span.start).days for day in models["date"]]
+        states, lasted = walk(*in_force_limits(z, [in_force], begins))
         rows = []
-        for model, begin, end in _in_force(models, span):
-            candidate = Candidate.from_json(model["params"])
+        for model, candidate, begin, end in zip(
+            models.to_dicts(), in_force, begins, [*begins[1:], span.n_days], strict=True
+        ):
             score = z.score(candidate)
             so_far = expanding_change_sd(score)
-            limits = [np.array([v]) for v in (candidate.enter, candidate.leave, candidate.min_dwell_days)]
-            for row in range(begin, end):
-                state, days = step(state, days, score[row : row + 1], *limits)
-                if row < first:
-                    continue
+            for row in range(max(begin, first), end):
                 sd = model["score_change_sd"] if model["score_change_sd"] is not None else so_far[row]
-                rows.append(_row(model, candidate, score[row], sd, int(state[0]), int(days[0]), int(known[row])))
-        frame = pl.DataFrame(rows, schema=_ROW_SCHEMA, orient="row")
-        dates = pl.Series("date", window.days())
-        return REGIME.conform(frame.with_columns(dates, pl.lit(self.name).alias("method")))
+                rows.append(
+                    _row(model, candidate, score[row], sd, int(states[row, 0]), int(lasted[row, 0]), int(known[row]))
+                )
+        frame = pl.DataFrame(rows, schema=_ROW_SCHEMA, orient="row").with_columns(
+            pl.Series("date", window.days()),
+            pl.lit(self.name).alias("method"),
+            pl.lit(None, pl.String).alias("native_state"),
+            pl.lit(None, pl.Float64).alias("disagreement"),
+        )
+        return Labelled(frame, _tomorrow(frame))
 
 
-_ROW_SCHEMA = {name: REGIME.schema[name] for name in REGIME.columns if name not in ("date", "method")}
+_ROW_SCHEMA = {
+    name: REGIME.schema[name]
+    for name in (
+        "label", "score", "p_risk_on_majors", "p_balanced", "p_risk_on_alts", "model_asof", "in_force", "candidate",
+        "days_in_regime", "n_features",
+    )
+}  # fmt: skip
 
 
-def _in_force(models: pl.DataFrame, span: Window) -> list[tuple[dict, int, int]]:
-    """(model, first row, row after the last) of each model, in order."""
-    starts = [(day - span.start).days for day in models["date"]]
-    return list(zip(models.to_dicts(), starts, [*starts[1:], span.n_days], strict=True))
+def _tomorrow(frame: pl.DataFrame) -> pl.DataFrame:
+    """The label odds as a forecast of one day ahead, tidy; the label itself is certain on its day."""
+    odds = {label: f"p_{label.lower()}" for label in LABELS.values()}
+    return pl.concat(
+        frame.select("date", pl.lit(1, pl.Int32).alias("horizon_days"), state=pl.lit(label), probability=pl.col(name))
+        for label, name in odds.items()
+    )
 
 
 def _row(model: dict, candidate: Candidate, score: float, sd: float, state: int, days: int, n_features: int) -> tuple:

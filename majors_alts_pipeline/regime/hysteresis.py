@@ -42,24 +42,34 @@ def step(
     return target, np.where(target == state, days + 1, 1)
 
 
-def paths(score: np.ndarray, enter: np.ndarray, leave: np.ndarray, min_dwell: np.ndarray) -> np.ndarray:
-    """States of several machines from inception.
+def walk(
+    score: np.ndarray, enter: np.ndarray, leave: np.ndarray, min_dwell: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """States of several machines from inception, and how long each has lasted.
 
     Args:
         score: (days, machines), NaN where there is none.
-        enter: (machines,).
-        leave: (machines,).
-        min_dwell: (machines,).
+        enter: (machines,), or (days, machines) where a machine's thresholds change from day to day.
+        leave: as `enter`.
+        min_dwell: as `enter`.
 
     Returns:
-        (days, machines) int8 of 1, 0, -1. Cost O(days) vector operations of the machines' width.
+        (days, machines) int8 of 1, 0, -1, and (days, machines) days the state has lasted, the day included. Cost
+        O(days) vector operations of the machines' width.
     """
-    out = np.zeros(score.shape, dtype=np.int8)
+    states = np.zeros(score.shape, dtype=np.int8)
+    lasted = np.zeros(score.shape, dtype=np.int64)
+    enter, leave, min_dwell = (np.broadcast_to(values, score.shape) for values in (enter, leave, min_dwell))
     state, days = start(score.shape[1])
     for row in range(score.shape[0]):
-        state, days = step(state, days, score[row], enter, leave, min_dwell)
-        out[row] = state
-    return out
+        state, days = step(state, days, score[row], enter[row], leave[row], min_dwell[row])
+        states[row], lasted[row] = state, days
+    return states, lasted
+
+
+def paths(score: np.ndarray, enter: np.ndarray, leave: np.ndarray, min_dwell: np.ndarray) -> np.ndarray:
+    """(days, machines) states alone; see `walk`."""
+    return walk(score, enter, leave, min_dwell)[0]
 
 
 def start(machines: int) -> tuple[np.ndarray, np.ndarray]:

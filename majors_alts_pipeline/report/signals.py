@@ -52,7 +52,7 @@ def build_signals(
         raise SignalsError("positions: no rows, hence no decision; materialise backtest and positions first")
     day: date = backtest["date"].max()  # type: ignore[assignment]
     account = _row(backtest, "backtest", day, pl.col("account") == ACCOUNT)
-    label = _row(regime, "regime", day, pl.lit(True))
+    label = _row(regime, "regime", day, pl.col("configured"))
     held = positions.filter(pl.col("date") == day, pl.col("account") == ACCOUNT)
     return {
         **study,
@@ -62,7 +62,7 @@ def build_signals(
         "execute_on": (day + timedelta(days=execution_lag_days)).isoformat(),
         "data_age_days": (today - timedelta(days=1) - day).days,
         "regime": label.pop("label"),
-        "regime_detail": {key: value for key, value in label.items() if key != "date"},
+        "regime_detail": {key: value for key, value in label.items() if key not in ("date", "configured")},
         "nav_usd": account["nav"],
         "exposure_multiplier": account["exposure_multiplier"],
         "trades": bool(held["order_usd"].is_not_null().any()),

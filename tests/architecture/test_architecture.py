@@ -15,7 +15,7 @@ ROOT = PACKAGE.parent
 # A room may import those before it.
 ORDER = [
     "calendar", "tables", "numerics", "config", "lake", "universe", "features", "betas", "basket", "regime",
-    "backtest", "evaluation", "report", "stages", "chain", "data_contract", "proofs", "orchestration", "access",
+    "backtest", "evaluation", "report", "stages", "chain", "evidence", "data_contract", "proofs", "orchestration", "access",
     "definitions", "main_job", "cli",
 ]  # fmt: skip
 DAGSTER_ROOMS = {"orchestration", "definitions", "main_job"}

@@ -35,7 +35,9 @@ def test_paper_returns_skip_flat_days_and_names_without_a_price():
 
 def test_multiplier_is_target_over_trailing_volatility():
     rng = np.random.default_rng(0)
-    rules = settings(vol_target=0.15, vol_window_days=20, vol_min_obs=10, multiplier_max=1.5).backtest
+    rules = settings(
+        vol_forecast="trailing", vol_target=0.15, vol_window_days=20, vol_min_obs=10, multiplier_max=1.5
+    ).backtest
     returns = rng.normal(0, 0.01, 100)
     returns[40:45] = np.nan
     out = multiplier(returns, rules, 12_345)

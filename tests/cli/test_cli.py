@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from datetime import date, timedelta
@@ -41,7 +42,10 @@ def test_run_prints_the_answer_and_stamps_it(finished_run: FinishedRun) -> None:
         assert account in finished_run.stdout
     assert finished_run.stdout.rstrip().endswith(f"report: {finished_run.out / 'report' / 'report.html'}")
     assert "(SIMULATED)" in finished_run.stderr
-    assert "[1/16] panel" in finished_run.stderr
+    steps = re.findall(r"\[(\d+)/(\d+)\] (\w+)", finished_run.stderr)
+    assert steps[0][2] == "panel"
+    assert [int(number) for number, _, _ in steps] == list(range(1, len(steps) + 1))
+    assert {int(total) for _, total, _ in steps} == {len(steps)}
     for noise in ("nanobind", "SupersessionWarning", "BetaWarning", "Traceback"):
         assert noise not in finished_run.stdout + finished_run.stderr
 

@@ -46,6 +46,13 @@ def rows(table: str, window: Window = ONE, **values: Any) -> pl.DataFrame:
             "misses its identity",
         ),
         (
+            verdicts.garch_in_force,
+            "backtest",
+            {"vol_model": "garch"},
+            {"vol_model": "garch_stale"},
+            "an older one sized the book",
+        ),
+        (
             verdicts.neutrality,
             "basket",
             {"status": "optimal"},

@@ -79,12 +79,12 @@ def _wait_for(driver, *words: str) -> None:
 
 
 def test_pages_of_the_ui(ui, tmp_path):
-    with chromium(tmp_path / "profile", 1900, 1100) as driver:
+    with chromium(tmp_path / "profile", 3200, 3000) as driver:
         driver.get(f"{ui}/asset-groups?expanded={EXPANDED}")
         _wait_for(driver, *ASSETS)
         picture(driver, "asset_graph")
         driver.get(f"{ui}/assets/regime")
-        _wait_for(driver, "research", "Parquet", "Polars", "composite score", "unit: probability", "Materialize")
+        _wait_for(driver, "research", "Parquet", "Polars", "score of the traded method", "unit: probability", "Materialize")
         picture(driver, "asset_regime")
         driver.get(f"{ui}/assets/regime?view=events")
         _wait_for(driver, "[Show Markdown]")

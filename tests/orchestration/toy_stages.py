@@ -19,7 +19,10 @@ KEYS = {
     "feature": ["breadth_up", "vol_spread"],
     "account": ["always_on", "regime"],
     "method": ["composite"],
+    "tracker": ["alt_index", "btc_dominance"],
     "candidate": [0],
+    "horizon_days": [0, 1],
+    "state": ["BALANCED", "RISK_ON_MAJORS"],
 }
 TEXT = {
     "role": "alt",
@@ -47,6 +50,8 @@ def rows(table: str, window: Window) -> pl.DataFrame:
             columns.append(pl.col(name).cast(column.dtype))
         elif name == "identity_error":
             columns.append(pl.lit(0.0).alias(name))
+        elif name in ("configured", "converged"):
+            columns.append(pl.lit(True).alias(name))
         elif column.dtype == pl.Float64:
             columns.append((number.cast(pl.Float64) * 1e-3).sin().alias(name))
         elif column.dtype == pl.Date:
@@ -77,11 +82,14 @@ def _stage(name: str, *tables: str) -> Any:
 
 panel = _stage("panel")
 universe = _stage("universe")
-features = _stage("features")
+features = _stage("features", "features", "market")
 betas = _stage("betas")
+trackers = _stage("trackers")
+tracker_betas = _stage("tracker_betas")
 basket = _stage("basket")
+book_outcome = _stage("book_outcome")
 regime_model = _stage("regime_model")
-regime = _stage("regime")
+regime = _stage("regime", "regime", "regime_probability")
 backtest = _stage("backtest", "backtest", "positions")
 kpis = _stage("kpis")
 

@@ -11,7 +11,8 @@ import polars as pl
 from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings, load_settings
 from majors_alts_pipeline.features.definitions import DEFINITIONS
-from majors_alts_pipeline.tables import BASKET, FEATURES, PANEL
+from majors_alts_pipeline.regime.stage import compute_outcome
+from majors_alts_pipeline.tables import BASKET, FEATURES, MARKET, PANEL, REGIME_MODEL
 
 START = date(2023, 1, 10)
 ASSETS = ("A", "B", "BTC", "ETH")
@@ -92,11 +93,31 @@ def basket_of(window: Window) -> pl.DataFrame:
     return BASKET.conform(days.join(book, how="cross").with_columns(*zero, *text))
 
 
+def market_of(window: Window, returns: np.ndarray) -> pl.DataFrame:
+    """`returns`: (days, assets) as for `panel_of`, BTC third and ETH last."""
+    known = np.nan_to_num(returns)
+    close = 100 * np.cumprod(1 + known[:, 2])
+    frame = pl.DataFrame({
+        "date": window.days(),
+        "open": close / (1 + 0.5 * known[:, 2]),
+        "high": close * 1.01,
+        "low": close * 0.99,
+        "close": close,
+        "majors_minus_alts": known[:, 2:].mean(axis=1) - np.median(known[:, :2], axis=1),
+        "average_correlation": 0.3,
+        "n_correlated": 12,
+    }).cast({"n_correlated": pl.Int32})  # fmt: skip
+    return MARKET.conform(frame)
+
+
 def inputs_of(window: Window, z: Mapping[str, np.ndarray], returns: np.ndarray) -> dict[str, pl.DataFrame]:
+    book = {"basket": basket_of(window), "panel": panel_of(window, returns)}
     return {
+        **book,
+        **compute_outcome(book, window, settings_of()),
         "features": features_of(window, z),
-        "basket": basket_of(window),
-        "panel": panel_of(window, returns),
+        "market": market_of(window, returns),
+        "regime_model": REGIME_MODEL.empty(),
     }
 
 

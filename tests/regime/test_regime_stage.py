@@ -27,9 +27,9 @@ from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import ConfigError, load_settings
 from majors_alts_pipeline.regime.composite import ZScores, candidates, expanding_change_sd
 from majors_alts_pipeline.regime.interface import LABELS, load_method
-from majors_alts_pipeline.regime.stage import compute, compute_model
+from majors_alts_pipeline.regime.stage import compute, compute_model, compute_outcome
 from majors_alts_pipeline.regime.targets import forward_returns
-from majors_alts_pipeline.regime.walkforward import last_training_day, refit_dates, train
+from majors_alts_pipeline.regime.walkforward import calendar_refits, last_training_day, paper_accounts, train
 
 DAYS = 260
 NAN = float("nan")
@@ -58,7 +58,8 @@ def test_a_day_alone_from_a_cut_lake_equals_the_range(made, back: int) -> None:
     day = START + timedelta(days=DAYS - 1 - back)
     cut = {name: frame.sample(fraction=1.0, shuffle=True, seed=back) for name, frame in known_by(inputs, day).items()}
     window = Window(day, day)
-    model = compute_model(cut, window, settings_of())["regime_model"]
+    before = models.filter(pl.col("date") < day)
+    model = compute_model({**cut, "regime_model": before}, window, settings_of())["regime_model"]
     assert_frame_equal(model, window.keep(models), check_exact=True)
     stored = models.filter(pl.col("date") <= day)
     label = compute({**cut, "regime_model": stored}, window, settings_of())["regime"]
@@ -73,9 +74,9 @@ def test_a_refit_date_alone_is_among_the_days_tested(made) -> None:
 def test_every_candidate_is_recorded_and_one_is_chosen_per_refit_date(made) -> None:
     _, models, labels = made
     settings = settings_of()
-    assert sorted(set(models["date"])) == refit_dates(window_of(DAYS), "month")
-    assert refit_dates(window_of(DAYS), "month")[:2] == [START, date(2023, 2, 1)]
-    assert refit_dates(window_of(DAYS), "quarter")[:2] == [START, date(2023, 4, 1)]
+    assert sorted(set(models["date"])) == calendar_refits(window_of(DAYS), "month")
+    assert calendar_refits(window_of(DAYS), "month")[:2] == [START, date(2023, 2, 1)]
+    assert calendar_refits(window_of(DAYS), "quarter")[:2] == [START, date(2023, 4, 1)]
     tried = candidates(settings)
     assert len(tried) == 1 + 3 * 2 * 2
     assert tried[0].enter == settings.regime.enter
@@ -84,11 +85,13 @@ def test_every_candidate_is_recorded_and_one_is_chosen_per_refit_date(made) -> N
         assert rows["chosen"].sum() == 1
         if rows["in_force"][0] == "default":
             assert rows["chosen"][0]
-            assert rows["objective"].null_count() == len(rows)
+            assert rows["objective"].null_count() == rows["nested_objective"].null_count() == len(rows)
             assert (rows["n_obs"] < settings.regime.min_train_days).all()
         else:
             best = int(np.argmax(rows["objective"].to_numpy()))
-            assert rows["candidate"].filter(rows["chosen"]).item() == best
+            assert rows["candidate"].filter(rows["chosen"]).item() in {0, best}
+            assert rows["nested_objective"].n_unique() == 1
+            assert f"candidate {best}, t " in rows["note"][0]
     assert set(models["in_force"]) == {"default", "walk_forward"}
     in_force = models.filter("chosen").select("date", "candidate")
     joined = labels.join(in_force, left_on="model_asof", right_on="date", suffix="_model")
@@ -106,13 +109,15 @@ def test_a_grid_twin_of_the_defaults_is_not_tried_twice() -> None:
 def _shock(inputs: Inputs, day: date, size: float) -> Inputs:
     """A jump of BTC between the close of the eve and of `day`: the return of `day` changes, no other."""
     factor = pl.when((pl.col("asset_id") == "BTC") & (pl.col("date") >= day)).then(1.0 + size).otherwise(1.0)
-    return {**inputs, "panel": inputs["panel"].with_columns(pl.col("close") * factor)}
+    shocked = {**inputs, "panel": inputs["panel"].with_columns(pl.col("close") * factor)}
+    return {**shocked, **compute_outcome(shocked, window_of(DAYS), settings_of())}
 
 
 def test_returns_in_the_purged_days_do_not_reach_the_model_and_the_last_known_one_does(made) -> None:
     inputs, models, _ = made
     refit = date(2023, 8, 1)
     before = models.filter(pl.col("date") == refit)
+    inputs = {**inputs, "regime_model": models.filter(pl.col("date") < refit)}
     assert before["in_force"][0] == "walk_forward"
     window = Window(refit, refit)
     settings = settings_of()
@@ -131,6 +136,7 @@ def test_decisions_after_the_training_end_do_not_reach_the_model(made) -> None:
     inputs, models, _ = made
     refit = date(2023, 8, 1)
     before = models.filter(pl.col("date") == refit)
+    inputs = {**inputs, "regime_model": models.filter(pl.col("date") < refit)}
     train_end = before["train_end"][0]
 
     def with_scores_flipped_from(day: date) -> pl.DataFrame:
@@ -152,7 +158,7 @@ def test_the_objective_is_the_t_statistic_of_the_paper_account() -> None:
     forward = 0.01 * rng.standard_normal(200)
     informed = np.arange(200) >= 30
     refit = date(2023, 7, 1)
-    result = train(exposure, forward, informed, window, [refit], settings)[0]
+    result = train(paper_accounts(exposure, forward, informed, 0.002), window, [refit], settings)[0]
     stop = (last_training_day(refit, settings) - window.start).days + 1
     for c in range(2):
         moved = np.abs(np.diff(np.concatenate([[0.0], exposure[:, c]])))
@@ -161,7 +167,7 @@ def test_the_objective_is_the_t_statistic_of_the_paper_account() -> None:
         assert result.objective[c] == pytest.approx(t, rel=1e-10)
     assert result.objective[2] == 0.0
     assert result.n_obs == stop - 30
-    assert result.chosen == int(np.argmax(result.objective))
+    assert result.best == int(np.argmax(result.objective))
 
 
 def test_forward_returns_add_the_days_after_execution_and_a_dead_asset_earns_nothing() -> None:
@@ -271,7 +277,9 @@ def test_missing_days_are_named(made) -> None:
     inputs, models, _ = made
     window = window_of(DAYS)
     hole = date(2023, 5, 5)
-    for table in ("features", "basket"):
+    with pytest.raises(ValueError, match="basket: no rows on 2023-05-05"):
+        compute_outcome({**inputs, "basket": inputs["basket"].filter(pl.col("date") != hole)}, window, settings_of())
+    for table in ("features", "market", "book_outcome"):
         cut = {**inputs, table: inputs[table].filter(pl.col("date") != hole)}
         with pytest.raises(ValueError, match=f"{table}: no rows on 2023-05-05"):
             compute_model(cut, window, settings_of())
