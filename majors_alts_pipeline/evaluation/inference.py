@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,39 @@ def sharpe_standard_error(sharpe: float, n_days: int) -> float:
     return float(np.sqrt((1.0 + 0.5 * daily**2) / n_days) * np.sqrt(DAYS_PER_YEAR))
 
 
+def block_length(series: np.ndarray) -> float:
+    """Optimal mean block length of the stationary bootstrap, days, at least 1.
+
+    Politis & White (2004), corrected by Patton, Politis & White (2009); `arch`.
+
+    Args:
+        series: (days,) finite and not constant.
+    """
+    from arch.bootstrap import optimal_block_length
+
+    return max(float(optimal_block_length(series)["stationary"].iloc[0]), 1.0)
+
+
+def stationary_samples(days: int, block: float, reps: int, seed: int) -> Iterator[np.ndarray]:
+    """Day numbers resampled by the stationary bootstrap (Politis & Romano 1994), some hundred samples at a time.
+
+    Args:
+        days: length of the series.
+        block: mean block length, >= 1.
+        reps: samples in all.
+        seed: same seed, same samples.
+
+    Yields:
+        (samples, days) numbers in [0, days).
+    """
+    from arch.bootstrap import StationaryBootstrap
+
+    # arch takes any mean block length >= 1; its annotation is narrower than its code.
+    sampler = StationaryBootstrap(block, np.arange(days), seed=np.random.default_rng(seed))  # type: ignore[arg-type]
+    for first in range(0, reps, _SAMPLES_AT_ONCE):
+        yield np.stack([sampler.update_indices() for _ in range(min(_SAMPLES_AT_ONCE, reps - first))])
+
+
 def bootstrap_interval(
     returns: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], reps: int, confidence: float, seed: int
 ) -> tuple[float, float]:
@@ -59,16 +92,9 @@ def bootstrap_interval(
     """
     if len(returns) < MIN_BOOTSTRAP_DAYS or np.ptp(returns) == 0.0:
         return float("nan"), float("nan")
-    from arch.bootstrap import StationaryBootstrap, optimal_block_length
-
-    block = max(float(optimal_block_length(returns)["stationary"].iloc[0]), 1.0)
-    # arch takes any mean block length >= 1; its annotation is narrower than its code.
-    sampler = StationaryBootstrap(block, returns, seed=np.random.default_rng(seed))  # type: ignore[arg-type]
-    # What its `conf_int(method="percentile")` does, but with the statistic of many samples at once.
-    values = np.empty(reps)
-    for first in range(0, reps, _SAMPLES_AT_ONCE):
-        drawn = [sampler.update_indices() for _ in range(min(_SAMPLES_AT_ONCE, reps - first))]
-        values[first : first + len(drawn)] = statistic(returns[np.stack(drawn)])
+    # What arch's `conf_int(method="percentile")` does, but with the statistic of many samples at once.
+    samples = stationary_samples(len(returns), block_length(returns), reps, seed)
+    values = np.concatenate([statistic(returns[drawn]) for drawn in samples])
     tail = (1.0 - confidence) / 2.0
     low, high = np.percentile(values, [100.0 * tail, 100.0 * (1.0 - tail)])
     return float(low), float(high)
@@ -87,11 +113,16 @@ class Regression:
     standard_errors: np.ndarray
 
 
-def hac_regression(y: np.ndarray, x: np.ndarray) -> Regression:
+def newey_west_lag(days: int) -> int:
+    """floor(4 (T/100)^(2/9)): the usual lag for daily observations that do not overlap."""
+    return int(4 * (days / 100) ** (2 / 9))
+
+
+def hac_regression(y: np.ndarray, x: np.ndarray, lags: int | None = None) -> Regression:
     """Regress `y` (days,) on `x` (days, k) by least squares with Newey & West (1987) errors.
 
-    Bartlett weights, lag floor(4 (T/100)^(2/9)). Equal to statsmodels
-    ``OLS(y, x).fit(cov_type="HAC", cov_kwds={"maxlags": lag})``.
+    Bartlett weights; `lags` defaults to `newey_west_lag`. Equal to statsmodels
+    ``OLS(y, x).fit(cov_type="HAC", cov_kwds={"maxlags": lags})``.
 
     Raises:
         ValueError: fewer days than regressors + 1, or the regressors are collinear.
@@ -102,7 +133,7 @@ def hac_regression(y: np.ndarray, x: np.ndarray) -> Regression:
     inverse = np.linalg.inv(x.T @ x)
     coefficients = inverse @ (x.T @ y)
     moments = x * (y - x @ coefficients)[:, None]
-    lags = int(4 * (days / 100) ** (2 / 9))
+    lags = newey_west_lag(days) if lags is None else lags
     meat = moments.T @ moments
     for lag in range(1, min(lags, days - 1) + 1):
         cross = moments[lag:].T @ moments[:-lag]
