@@ -234,7 +234,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "regime",
-        ("regime", "regime_probability"),
+        ("regime", "regime_probability", "regime_weights"),
         (
             Input("features", INCEPTION, columns=("date", "feature", "raw", "z")),
             Input("market", INCEPTION),

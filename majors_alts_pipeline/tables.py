@@ -325,7 +325,9 @@ REGIME = TableContract(
         "in_force": Column(S, "", "walk_forward, default or kept"),
         "candidate": Column(N, "", "candidate of regime_model in force"),
         "days_in_regime": Column(N, "days", "consecutive days the label has held, this one included"),
-        "n_features": Column(N, "features", "features that had a z-score that day"),
+        "n_features": Column(
+            N, "inputs", "inputs that existed that day: features with a z-score, indicators, or methods of a consensus"
+        ),
     },
 )
 
@@ -339,6 +341,23 @@ REGIME_PROBABILITY = TableContract(
         "horizon_days": Column(N, "days", "0 = filtered probability of the day itself; 1 and 5 = days ahead"),
         "state": Column(S, "", "state in the method's own words"),
         "probability": Column(F, "probability", "sums to 1 over the states of a date, method and horizon"),
+    },
+)
+
+REGIME_WEIGHTS = TableContract(
+    "regime_weights",
+    "How the consensus weighs the other methods, and why: their forecasts of the book scored so far.",
+    ("date", "method"),
+    {
+        "date": _DATE,
+        "method": Column(S, "", "regime method behind the consensus"),
+        "weight": Column(F, "fraction", "weight of the day; 0 when the method does not speak; sums to 1 if any does"),
+        "skill": Column(
+            F, "nats", "discounted mean log score of its known forecasts less the base rate's; > 0 is better"
+        ),
+        "p_book_up": Column(
+            F, "probability", "its probability that the book's forward return is > 0; the base rate when it is silent"
+        ),
     },
 )
 
@@ -376,8 +395,8 @@ BACKTEST = TableContract(
             F, "decimal per year", "volatility expected of the book at multiplier 1; null where there is no forecast", True
         ),
         "vol_model": Column(
-            S, "", "what forecast it: trailing, ewma, garch, garch_stale (the newest fit did not converge, an older one "
-            "is in force), or none (multiplier 1)",
+            S, "", "what forecast it: trailing, ewma, garch, garch_stale (the newest fit could not be used, an older "
+            "one is in force), or none (multiplier 1)",
         ),
         "n_positions": Column(
             N, "positions", "open positions at the close; counts of random_regimes: mean of its paths, rounded up"
@@ -464,6 +483,7 @@ TABLES: dict[str, TableContract] = {
         REGIME_MODEL,
         REGIME,
         REGIME_PROBABILITY,
+        REGIME_WEIGHTS,
         BACKTEST,
         POSITIONS,
         KPIS,

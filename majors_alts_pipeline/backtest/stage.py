@@ -243,7 +243,7 @@ def targets_of(
     """
     first_day = day_number(history.start)
     basket = history.keep(basket)
-    multiplier = voltarget.multiplier_of(expected, settings.backtest)
+    multiplier = voltarget.multiplier(expected, settings.backtest)
     start = _first_basket_day(basket, history)
     first = None if start is None else start - first_day
     decidable = np.zeros(history.n_days, dtype=np.bool_)

@@ -34,7 +34,7 @@ NO_FORECAST = "none"
 """Model of a day on which the multiplier is neutral: the target is off, or too few returns are known."""
 
 STALE = "garch_stale"
-"""Model of a day on which the newest GARCH fit did not converge and an older one is in force."""
+"""Model of a day on which the newest GARCH fit could not be used and an older one is in force."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,16 @@ def paper_returns(weights: np.ndarray, price: np.ndarray) -> np.ndarray:
     return returns
 
 
-def multiplier(returns: np.ndarray, settings: BacktestSettings, first_day: int) -> np.ndarray:
+def multiplier(expected: Forecast, settings: BacktestSettings) -> np.ndarray:
     """(days,) multiplier of each close: min(multiplier_max, vol_target / forecast volatility).
 
     Args:
-        returns: (days,) paper returns from the first day of the lake; NaN where the book was flat.
-        settings: see `forecast`; also reads vol_target (annual) and multiplier_max.
-        first_day: day number of row 0.
+        expected: see `forecast`.
+        settings: reads vol_target (annual) and multiplier_max.
 
     Returns:
-        1 (or `multiplier_max` if lower) where the target is off or fewer than vol_min_obs returns are known.
+        1 (or `multiplier_max` if lower) where the target is off or there is no forecast.
     """
-    return multiplier_of(forecast(returns, settings, first_day), settings)
-
-
-def multiplier_of(expected: Forecast, settings: BacktestSettings) -> np.ndarray:
-    """(days,) multiplier of a forecast that is already made; see `multiplier`."""
     neutral = np.full(len(expected.volatility), min(1.0, settings.multiplier_max))
     if settings.vol_target is None:
         return neutral
@@ -157,13 +151,13 @@ def garch_fits(returns: np.ndarray, settings: BacktestSettings, first_day: int) 
 
 
 def _garch_forecast(returns: np.ndarray, fits: list[GarchFit], before: Forecast, first_day: int) -> Forecast:
-    """`before` until the first converged fit, then the newest converged one, filtered over all returns."""
+    """`before` until the first usable fit, then the newest usable one, filtered over all returns."""
     volatility, model = before.volatility.copy(), before.model.copy()
     good: GarchFit | None = None
     rows = [(fit.refit - EPOCH).days - first_day for fit in fits]
     for fit, row, following in zip(fits, rows, [*rows, len(returns)][1:], strict=True):
-        good = fit if fit.converged else good
+        good = fit if fit.usable else good
         if good is not None:
             volatility[row:following] = garch_volatility(returns[:following], good)[row:]
-            model[row:following] = "garch" if fit.converged else STALE
+            model[row:following] = "garch" if fit.usable else STALE
     return Forecast(volatility, model)

@@ -189,7 +189,7 @@ class RegimeGrid(Section):
     min_dwell_days: tuple[Days, ...] = Field(min_length=1, description="days a label lasts at least")
 
 
-MethodName = Literal["composite", "hmm", "kmeans", "gmm", "jump", "markov"]
+MethodName = Literal["composite", "hmm", "kmeans", "gmm", "jump", "markov", "trend_chop", "consensus"]
 """Regime methods: `majors_alts_pipeline.regime.<name>`."""
 
 
@@ -205,6 +205,44 @@ class StatesSettings(Section):
     seed: int = Field(ge=0, description="of the starts")
     label_margin: Fraction = Field(description="lead in probability that another label needs to replace the one held")
     jump_penalty: Positive = Field(description="jump: cost of a change of state, half squared standard deviations")
+
+
+class TrendChopSettings(Section):
+    """The trend/chop detector of the first major's bars."""
+
+    false_alarm: float = Field(
+        gt=0, lt=0.5, description="share of days on which a random walk shows a trend; the same of CHOPPY and of CRISIS"
+    )
+    null_paths: int = Field(ge=50, le=2000, description="random walks simulated at each refit")
+    seed: int = Field(ge=0, description="of the random walks")
+    prior_strength: Positive = Field(description="days by which counted transitions are shrunk to climatology")
+    label_map: dict[str, dict[str, Fraction]] = Field(
+        description="state -> label -> probability: what a state is taken to say of majors against alts"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        states = {"TRENDING_UP", "TRENDING_DOWN", "RANGING", "CHOPPY", "CRISIS"}
+        if set(self.label_map) != states:
+            raise ValueError(f"regime.trend_chop.label_map needs exactly {', '.join(sorted(states))}")
+        for state, chances in self.label_map.items():
+            if set(chances) != {"RISK_ON_MAJORS", "BALANCED", "RISK_ON_ALTS"} or abs(sum(chances.values()) - 1) > 1e-9:
+                raise ValueError(
+                    f"regime.trend_chop.label_map.{state} needs RISK_ON_MAJORS, BALANCED and RISK_ON_ALTS that sum to 1"
+                )
+        return self
+
+
+class ConsensusSettings(Section):
+    """How the consensus weighs the other methods."""
+
+    half_life_days: Days = Field(description="days in which the weight of an old score halves")
+    learning_rate: NonNegative = Field(
+        description="weights are exp(rate x score in nats of independent outcomes); 1 = posterior odds, 0 = equal"
+    )
+    prior_strength: Positive = Field(
+        description="independent outcomes by which the frequencies behind a label are shrunk to the base rate"
+    )
 
 
 class RegimeSettings(Section):
@@ -238,6 +276,8 @@ class RegimeSettings(Section):
     exposure: dict[str, Fraction] = Field(description="label -> share of the book held")
     grid: RegimeGrid
     states: StatesSettings
+    trend_chop: TrendChopSettings
+    consensus: ConsensusSettings
 
 
 class CostSettings(Section):
@@ -308,14 +348,32 @@ class EvaluationSettings(Section):
     bootstrap_reps: int = Field(ge=100, description="replications of the stationary bootstrap")
     confidence: float = Field(gt=0.5, lt=1, description="of every interval")
     seed: int = Field(description="of the bootstrap")
-    rolling_window_days: Days = Field(description="window of the report's rolling betas")
+    rolling_window_days: Days = Field(description="window of the report's rolling betas, Sharpe and volatility")
     red_flag_sharpe: Positive = Field(description="|Sharpe| above it is a red flag")
+    horizons_days: tuple[Days, ...] = Field(
+        min_length=1, description="days over which the book's forward returns are judged by label and by feature"
+    )
+    skip: tuple[Literal["robustness", "selection", "capacity", "sweep"], ...] = Field(
+        description="parts of the evidence that are left out to save time; their tables are then empty"
+    )
     price_noise: Positive = Field(
         description="sd of the log price noise of the robustness test, decimal, where the lake has one source"
     )
     death_rate: Fraction = Field(
         description="alts that die per year in the survivorship stress of a lake of survivors, share of eligible ones"
     )
+    sweep_grid: dict[str, tuple[Any, ...]] = Field(
+        description="dotted key -> values: variants of the sweep are their Cartesian product, the configured value "
+        "among them whether listed or not"
+    )
+
+
+FIXED_IN_A_SWEEP = {
+    "lake": "section lake says how the lake is read",
+    "quality": "section quality changes no account",
+    "evaluation": "section evaluation changes no account",
+}
+"""Sections whose keys cannot be varied in a sweep, and why."""
 
 
 def _whole(*keys: str) -> str:
@@ -377,6 +435,13 @@ class Settings(Section):
             )
         if len(set(self.regime.methods)) < len(self.regime.methods):
             raise ValueError(f"regime.methods {list(self.regime.methods)}: a method is listed twice")
+        if "consensus" in self.regime.methods and (
+            len(self.regime.methods) == 1 or self.regime.methods[-1] != "consensus"
+        ):
+            raise ValueError(
+                f"regime.methods {list(self.regime.methods)}: consensus weighs the methods before it, so it comes last "
+                "and not alone"
+            )
         if self.regime.enter > self.regime.z_cap:
             raise ValueError("regime.enter > regime.z_cap: the score can never reach it, so the rule never fires")
         for enter in self.regime.grid.enter:
@@ -387,6 +452,14 @@ class Settings(Section):
                 raise ValueError(f"regime.grid.exit_ratio {ratio}: must lie in [0, 1)")
         if self.costs.spread_min > self.costs.spread_max:
             raise ValueError("costs.spread_min > costs.spread_max")
+        for key, values in self.evaluation.sweep_grid.items():
+            if key.partition(".")[0] in FIXED_IN_A_SWEEP:
+                raise ValueError(
+                    f"evaluation.sweep_grid: {key} cannot be varied, {FIXED_IN_A_SWEEP[key.partition('.')[0]]}"
+                )
+            if not values:
+                raise ValueError(f"evaluation.sweep_grid: {key} has no value")
+            self.value_of(key)
         for name, minimum, window in (
             ("features.z", self.features.z_min_obs, self.features.z_window_days),
             ("universe.adv", self.universe.adv_min_obs, self.universe.adv_window_days),
@@ -397,6 +470,20 @@ class Settings(Section):
             if minimum > window:
                 raise ValueError(f"{name}: minimum observations {minimum} > window {window}: it would never exist")
         return self
+
+    def value_of(self, key: str) -> Any:
+        """Value of a dotted key, as plain JSON types.
+
+        Raises:
+            ConfigError: there is no such key.
+        """
+        value: Any = self
+        for name in key.split("."):
+            known = isinstance(value, Section) and name in type(value).model_fields
+            if not known and not (isinstance(value, dict) and name in value):
+                raise ConfigError(f"setting {key!r} does not exist{_hint(name)}")
+            value = getattr(value, name) if known else value[name]
+        return value.model_dump(mode="json") if isinstance(value, Section) else json.loads(json.dumps(value))
 
     def digest(self, sections: tuple[str, ...] | None = None) -> str:
         """12 hex digits identifying the values of `sections` (all by default)."""
@@ -410,7 +497,10 @@ def _default_yaml() -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
-_REPLACED_WHOLE = {("lake", "tables"), ("lake", "columns"), ("regime", "weight_schemes"), ("regime", "exposure")}
+_REPLACED_WHOLE = {
+    ("lake", "tables"), ("lake", "columns"), ("regime", "weight_schemes"), ("regime", "exposure"),
+    ("evaluation", "sweep_grid"),
+}  # fmt: skip
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -463,9 +553,10 @@ def with_overrides(settings: Settings, overrides: Mapping[str, Any]) -> Settings
         *path, last = key.split(".")
         block = raw
         for part in path:
-            block = block.get(part)
-            if not isinstance(block, dict):
+            inner = block.get(part)
+            if not isinstance(inner, dict):
                 raise ConfigError(f"setting {key!r}: there is no block {part!r}")
+            block = inner
         if last not in block:
             raise ConfigError(f"setting {key!r} does not exist; see majors_alts_pipeline/config/default.yaml")
         block[last] = value

@@ -205,7 +205,8 @@ def _smooth(filtered: np.ndarray, transition: np.ndarray) -> np.ndarray:
 def smooth_costs(cost: np.ndarray, penalty: float, temperature: float) -> SmoothedProbabilities:
     """Jump model with hindsight: the cost of the best whole path through each state; see `forward_costs`."""
     ahead = _forward_costs(np.ascontiguousarray(cost[::-1]), penalty)[::-1]
-    return SmoothedProbabilities(_gibbs(_forward_costs(np.ascontiguousarray(cost), penalty) + ahead - cost, temperature))
+    whole = _forward_costs(np.ascontiguousarray(cost), penalty) + ahead - cost
+    return SmoothedProbabilities(_gibbs(whole, temperature))
 
 
 def as_hindsight(filtered: FilteredProbabilities) -> SmoothedProbabilities:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from majors_alts_pipeline.regime.states import (
+    MIN_SHARE,
     Fit,
     FitFailedError,
     Problem,
@@ -26,7 +27,7 @@ TOLERANCE = 1e-4
 
 
 def fit(problem: Problem) -> Fit:
-    """EM from several starts, the best of the short runs carried on; see `StatesMethod`.
+    """EM from several starts, the best short run whose states stay sound carried on; see `StatesMethod`.
 
     Raises:
         FitFailedError: the best run did not converge, or a covariance is singular.
@@ -44,10 +45,14 @@ def fit(problem: Problem) -> Fit:
     with complaints():
         try:
             runs = [run(centres, np.ones(centres.shape), flat, SHORT_RUN) for centres in seeded_centres(problem)]
-            start = max(runs, key=lambda model: float(model.lower_bound_))
-            best = run(start.means_, start.precisions_, start.weights_, LONG_RUN)
+            runs.sort(key=lambda model: float(model.lower_bound_), reverse=True)
+            ended = [run(start.means_, start.precisions_, start.weights_, LONG_RUN) for start in runs[:1]]
+            while ended[-1].weights_.min() < MIN_SHARE and len(ended) < len(runs):
+                start = runs[len(ended)]
+                ended.append(run(start.means_, start.precisions_, start.weights_, LONG_RUN))
         except (ValueError, np.linalg.LinAlgError) as error:
             raise FitFailedError(f"scikit-learn: {error}") from error
+    best = ended[-1]
     if not best.converged_:
         raise FitFailedError(f"scikit-learn: no convergence in {LONG_RUN} iterations")
     path = best.predict(problem.x)

@@ -14,6 +14,7 @@ import numpy as np
 
 from majors_alts_pipeline.regime.filtering import forward, log_density, smooth
 from majors_alts_pipeline.regime.states import (
+    MIN_SHARE,
     Fit,
     FitFailedError,
     Problem,
@@ -45,18 +46,23 @@ def fit(problem: Problem) -> Fit:
 def search(problem: Problem, starts: list[Start]) -> Start:
     """Best of several starts: (states, d) means and variances, (states, states) transitions.
 
+    The best short run is carried on; when it ends with a state of a handful of days, the next best is.
+
     Raises:
-        FitFailedError: the best one did not converge, or a run failed numerically.
+        FitFailedError: a run failed numerically, or the one carried on did not converge.
     """
     with complaints("hmmlearn.base") as said:
         try:
-            best = max((_run(problem, start, SHORT_RUN) for start in starts), key=_score)
-            model = _run(problem, (best.means_, _variance(best), best.transmat_), LONG_RUN)
+            runs = sorted((_run(problem, start, SHORT_RUN) for start in starts), key=_score, reverse=True)
+            for short in runs:
+                model = _run(problem, _parameters(short), LONG_RUN)
+                if chained(problem.x, *_parameters(model)).share.min() >= MIN_SHARE:
+                    break
         except (ValueError, np.linalg.LinAlgError) as error:
             raise FitFailedError(f"hmmlearn: {error}") from error
     if model.monitor_.iter >= LONG_RUN:
         raise FitFailedError(f"hmmlearn: no convergence in {LONG_RUN} iterations {'; '.join(said)}".strip())
-    return model.means_, _variance(model), model.transmat_
+    return _parameters(model)
 
 
 def chained(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, transition: np.ndarray) -> Fit:
@@ -96,9 +102,9 @@ def _score(model: Any) -> float:
     return float(model.monitor_.history[-1])
 
 
-def _variance(model: Any) -> np.ndarray:
-    """(states, d); `covars_` shows diagonal covariances as matrices."""
-    return np.array([np.diag(matrix) for matrix in model.covars_])
+def _parameters(model: Any) -> Start:
+    # `covars_` shows diagonal covariances as matrices.
+    return model.means_, np.array([np.diag(matrix) for matrix in model.covars_]), model.transmat_
 
 
 METHOD = StatesMethod("hmm", "markov", signed_features, fit)

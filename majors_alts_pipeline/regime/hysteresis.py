@@ -1,12 +1,16 @@
-"""From a score to a label: thresholds with hysteresis, minimum dwell, and the odds of tomorrow's label."""
+"""From a score or from probabilities to a label: hysteresis, minimum dwell, and the odds of tomorrow's label."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from numba import njit
 
 SQRT2 = math.sqrt(2.0)
+
+SIDES = (0, 1, -1)
+"""Order of the columns of three-label probabilities; BALANCED first, so that exact ties go to it."""
 
 
 def step(
@@ -97,3 +101,32 @@ def _share_above(threshold: float, mean: float, sd: float) -> float:
     if sd == 0.0:
         return float(mean >= threshold)
     return 0.5 * math.erfc((threshold - mean) / (sd * SQRT2))
+
+
+@njit(cache=True)
+def label_path(probability: np.ndarray, margin: float, min_dwell: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of the three-label probabilities from inception, with hysteresis and dwell.
+
+    The label in force gives way to the most probable one when that leads it by `margin` and the label has
+    lasted `min_dwell` days.
+
+    Args:
+        probability: (days, 3) in the order of `SIDES`.
+        margin: probability.
+        min_dwell: days.
+
+    Returns:
+        (days,) int8 of 1, 0, -1; (days,) int32 days the label has lasted, the day included.
+    """
+    days = probability.shape[0]
+    label = np.zeros(days, dtype=np.int8)
+    lasted = np.zeros(days, dtype=np.int32)
+    held, age = 0, 0
+    for t in range(days):
+        best = int(np.argmax(probability[t]))
+        if best != held and age >= min_dwell and probability[t, best] - probability[t, held] >= margin:
+            held, age = best, 0
+        age += 1
+        label[t] = held if held < 2 else -1
+        lasted[t] = age
+    return label, lasted

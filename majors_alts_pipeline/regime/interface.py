@@ -48,10 +48,12 @@ class Labelled:
     Attributes:
         regime: rows of `regime` but for `configured`, which the stage adds.
         probabilities: (date, horizon_days, state, probability): `regime_probability` but for the method.
+        weights: rows of `regime_weights`, of a method that weighs the others; None for all else.
     """
 
     regime: pl.DataFrame
     probabilities: pl.DataFrame
+    weights: pl.DataFrame | None = None
 
 
 class RegimeMethod(Protocol):

@@ -12,7 +12,7 @@ from majors_alts_pipeline.calendar import Window, day_number
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.regime.interface import History, Labelled, RegimeMethod, load_method
 from majors_alts_pipeline.regime.targets import forward_returns
-from majors_alts_pipeline.tables import BOOK_OUTCOME, REGIME, REGIME_MODEL, REGIME_PROBABILITY
+from majors_alts_pipeline.tables import BOOK_OUTCOME, REGIME, REGIME_MODEL, REGIME_PROBABILITY, REGIME_WEIGHTS
 
 
 def compute_outcome(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settings) -> dict[str, pl.DataFrame]:
@@ -95,7 +95,7 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
         settings: sections lake, regime, backtest.
 
     Returns:
-        `regime` and `regime_probability`, conforming to their contracts.
+        `regime`, `regime_probability` and `regime_weights` (empty without a consensus), conforming to their contracts.
 
     Raises:
         ValueError: `features` or `market` have no rows on a day since inception, or a refit date has no chosen
@@ -129,9 +129,11 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
             for name, labelled in said.items()
         ]
     )
+    weights = [labelled.weights for labelled in said.values() if labelled.weights is not None]
     return {
         "regime": REGIME.conform(regime),
         "regime_probability": REGIME_PROBABILITY.conform(probabilities),
+        "regime_weights": REGIME_WEIGHTS.conform(pl.concat([REGIME_WEIGHTS.empty(), *weights])),
     }
 
 

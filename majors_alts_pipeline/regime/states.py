@@ -24,7 +24,6 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from numba import njit
 
 from majors_alts_pipeline.calendar import Window, day_number
 from majors_alts_pipeline.config import Settings
@@ -39,9 +38,11 @@ from majors_alts_pipeline.regime.filtering import (
     smooth,
     smooth_costs,
 )
+from majors_alts_pipeline.regime.frames import Origin, regime_rows
+from majors_alts_pipeline.regime.hysteresis import SIDES
 from majors_alts_pipeline.regime.interface import LABELS, History, Labelled
 from majors_alts_pipeline.regime.walkforward import calendar_refits
-from majors_alts_pipeline.tables import REGIME, REGIME_MODEL
+from majors_alts_pipeline.tables import REGIME_MODEL
 
 HORIZONS = (1, 5)
 """Days ahead for which probabilities are stored, besides the day itself."""
@@ -56,8 +57,6 @@ MIN_VARIANCE = 1e-6
 """Variance, in units of the training variance, below which a state has collapsed onto a point."""
 
 RETURN = "majors_minus_alts"
-SIDES = (0, 1, -1)
-"""Order of the columns of the three-label probabilities; BALANCED first, so that exact ties go to it."""
 
 
 class FitFailedError(Exception):
@@ -224,10 +223,7 @@ def signed_return(history: History, settings: Settings) -> tuple[list[str], np.n
 
 @contextmanager
 def complaints(*loggers: str) -> Iterator[list[str]]:
-    """Collect the warnings raised and logged inside, on one thread of BLAS and OpenMP.
-
-    One thread, because sums that threads add up in the order they finish differ in the last bits.
-    """
+    """Collect the warnings raised and logged inside instead of letting them spill."""
     said: list[str] = []
 
     class Collect(logging.Handler):
@@ -239,7 +235,7 @@ def complaints(*loggers: str) -> Iterator[list[str]]:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).propagate = False
     try:
-        with warnings.catch_warnings(record=True) as caught, _threads().limit(limits=1):
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield said
         said += [str(warning.message) for warning in caught]
@@ -328,9 +324,7 @@ class StatesMethod:
             row["note"] = f"{n_obs} of {settings.regime.min_train_days} training days"
             return {**row, **_in_force(last)}, last
         try:
-            model, objective = self._model(
-                [names[c] for c in inside], past[np.ix_(rows, inside)], refit, last, settings
-            )
+            model, objective = self._model([names[c] for c in inside], past[rows][:, inside], refit, last, settings)
         except FitFailedError as failure:
             return {**row, **_in_force(last), "converged": False, "note": str(failure)}, last
         model = replace(model, left_out=[name for c, name in enumerate(names) if c not in inside])
@@ -346,7 +340,9 @@ class StatesMethod:
         states = settings.regime.states
         warm = last.as_fit(loc, scale) if last is not None and last.features == names else None
         seed = states.seed + day_number(refit)
-        fit = self.fitter(Problem((sample - loc) / scale, states.n_states, warm, seed, settings))
+        # Sums that threads add up in the order they finish differ in the last bits, hence one thread.
+        with _threads().limit(limits=1):
+            fit = self.fitter(Problem((sample - loc) / scale, states.n_states, warm, seed, settings))
         _require_sound(fit)
         order, labels = _order(fit, names, loc, scale, last)
         fit = fit.reordered(order)
@@ -388,34 +384,17 @@ class StatesMethod:
             origin += [date.fromisoformat(model.asof)] * (end - first)
             used = [names.index(name) for name in model.features]
             known[rows] = (~np.isnan(x[rows][:, used])).sum(axis=1)
-        state, days = label_path(three, settings.regime.states.label_margin, settings.regime.min_dwell_days)
         scored = np.arange(history.window.n_days) >= first_good
-        spans = [*np.diff(begin), history.window.n_days - begin[-1]]
-        frame = pl.DataFrame({
-            "date": history.window.days(),
-            "method": self.name,
-            "label": [LABELS[side] for side in state],
-            "native_state": pl.Series([None] * len(state), dtype=pl.String),
-            "score": pl.Series(np.where(scored, three[:, 1] - three[:, 2], np.nan)).fill_nan(None),
-            "p_risk_on_majors": three[:, 1],
-            "p_balanced": three[:, 0],
-            "p_risk_on_alts": three[:, 2],
-            "model_asof": pl.Series(origin, dtype=pl.Date),
-            "disagreement": pl.Series([None] * len(state), dtype=pl.Float64),
-            "in_force": np.repeat(models["in_force"].to_numpy(), spans),
-            "candidate": np.repeat(models["candidate"].to_numpy(), spans),
-            "days_in_regime": pl.Series(days, dtype=REGIME.schema["days_in_regime"]),
-            "n_features": pl.Series(known, dtype=REGIME.schema["n_features"]),
-        })  # fmt: skip
-        chances = {0: three, **ahead}
+        whose = replace(Origin.of(models, history.window), asof=origin)
+        frame = regime_rows(self.name, history.window, three, scored, whose, known, settings)
         tidy = pl.concat(
             pl.DataFrame({
                 "date": history.window.days(),
-                "horizon_days": pl.Series([horizon] * len(state), dtype=pl.Int32),
+                "horizon_days": pl.Series([horizon] * history.window.n_days, dtype=pl.Int32),
                 "state": LABELS[side],
                 "probability": values[:, column],
             })
-            for horizon, values in chances.items()
+            for horizon, values in {0: three, **ahead}.items()
             for column, side in enumerate(SIDES)
         )  # fmt: skip
         return Labelled(window.keep(frame), window.keep(tidy))
@@ -504,35 +483,6 @@ def half_distances(z: np.ndarray, mean: np.ndarray) -> np.ndarray:
         gap = np.nan_to_num(z[:, column, None] - mean[:, column])
         out += 0.5 * gap * gap
     return out
-
-
-@njit(cache=True)
-def label_path(probability: np.ndarray, margin: float, min_dwell: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the three-label probabilities from inception, with hysteresis and dwell.
-
-    The label in force gives way to the most probable one when that leads it by `margin` and the label has
-    lasted `min_dwell` days.
-
-    Args:
-        probability: (days, 3) in the order of `SIDES`.
-        margin: probability.
-        min_dwell: days.
-
-    Returns:
-        (days,) int8 of 1, 0, -1; (days,) int32 days the label has lasted, the day included.
-    """
-    days = probability.shape[0]
-    label = np.zeros(days, dtype=np.int8)
-    lasted = np.zeros(days, dtype=np.int32)
-    held, age = 0, 0
-    for t in range(days):
-        best = np.argmax(probability[t])
-        if best != held and age >= min_dwell and probability[t, best] - probability[t, held] >= margin:
-            held, age = best, 0
-        age += 1
-        label[t] = held if held < 2 else -1
-        lasted[t] = age
-    return label, lasted
 
 
 def labels_at_birth(n_states: int) -> list[int]:

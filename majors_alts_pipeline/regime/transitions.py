@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from majors_alts_pipeline.regime.states import FitFailedError, complaints
+
 _MAX_ITERATIONS = 200
 
 
@@ -53,6 +55,9 @@ def fit_transition(
         horizon: h, days.
         n_states: number of states.
         prior_strength: k, days.
+
+    Raises:
+        FitFailedError: the logistic regression did not converge.
     """
     now, then = state[:-horizon], state[horizon:]
     both = (now >= 0) & (then >= 0)
@@ -76,6 +81,9 @@ def _logistic(
     from sklearn.linear_model import LogisticRegression
 
     x = np.column_stack([np.eye(n_states)[now], volatility])
-    model = LogisticRegression(solver="newton-cholesky", max_iter=_MAX_ITERATIONS, tol=1e-10).fit(x, special)
+    with complaints() as said:
+        model = LogisticRegression(solver="newton-cholesky", max_iter=_MAX_ITERATIONS, tol=1e-10).fit(x, special)
+    if said:
+        raise FitFailedError(f"logistic regression: {said[0]}")
     *by_state, by_volatility = (float(value) for value in model.coef_[0])
     return float(model.intercept_[0]), by_state, by_volatility

@@ -12,7 +12,7 @@ from generated_market import settings
 from majors_alts_pipeline.backtest import costs as cost_model
 from majors_alts_pipeline.backtest.accounts import alt_index_targets, random_exposure
 from majors_alts_pipeline.backtest.schedule import rebalance_days
-from majors_alts_pipeline.backtest.voltarget import multiplier, paper_returns
+from majors_alts_pipeline.backtest.voltarget import forecast, multiplier, paper_returns
 from majors_alts_pipeline.calendar import EPOCH, day_number
 
 START = date(2023, 11, 17)
@@ -40,13 +40,14 @@ def test_multiplier_is_target_over_trailing_volatility():
     ).backtest
     returns = rng.normal(0, 0.01, 100)
     returns[40:45] = np.nan
-    out = multiplier(returns, rules, 12_345)
+    out = multiplier(forecast(returns, rules, 12_345), rules)
     for t in (9, 25, 42, 60, 99):
         seen = returns[max(t - 19, 0) : t + 1]
         sigma = np.nanstd(seen, ddof=1) * np.sqrt(365)
         assert out[t] == pytest.approx(min(1.5, 0.15 / sigma), rel=1e-9)
     assert (out[:9] == 1.0).all()
-    assert (multiplier(returns, rules.model_copy(update={"vol_target": None}), 0) == 1.0).all()
+    off = rules.model_copy(update={"vol_target": None})
+    assert (multiplier(forecast(returns, off, 0), off) == 1.0).all()
 
 
 def test_impact_takes_the_days_dispersion_where_an_asset_has_no_past():

@@ -18,17 +18,15 @@ from majors_alts_pipeline.backtest.stage import compute
 from majors_alts_pipeline.backtest.voltarget import (
     STALE,
     ewma_volatility,
-    fit_garch,
     forecast,
     garch_fits,
-    garch_volatility,
     multiplier,
-    multiplier_of,
 )
 from majors_alts_pipeline.calendar import EPOCH, day_number
 from majors_alts_pipeline.chain import Runner
 from majors_alts_pipeline.lake.reader import MemoryLake
 from majors_alts_pipeline.lake.simulate import SimulationSpec, simulate
+from majors_alts_pipeline.numerics.garch import fit_garch, garch_volatility
 from majors_alts_pipeline.proofs.markets import market_settings
 from majors_alts_pipeline.stages import STAGE_OF_TABLE
 
@@ -127,7 +125,7 @@ def test_the_targeted_book_has_the_target_volatility(kind, seed):
     """A book whose volatility moves by more than a factor of four is brought to the target and is steadier."""
     returns, truth = garch_series(seed, 4000, 0.03, 0.10, 0.88)
     chosen = rules(kind, vol_target=0.15, multiplier_max=50.0)
-    held = multiplier(returns, chosen, FIRST)[400:-1]
+    held = multiplier(forecast(returns, chosen, FIRST), chosen)[400:-1]
     realised = held * returns[401:]
     assert np.std(realised) * np.sqrt(365) == pytest.approx(0.15, rel=0.06)
     expected = held * truth[401:]
@@ -157,7 +155,7 @@ def chain_tables():
 @pytest.mark.parametrize("kind", FORECASTS)
 def test_the_account_of_a_simulated_market_has_the_target_volatility(chain_tables, kind):
     """Through basket, weekly rebalancing and execution lag; neither the cap nor the burn-in is at work."""
-    chosen = market_settings({"backtest": {"vol_forecast": kind, "garch_min_obs": 150}})
+    chosen = market_settings({"backtest": {"vol_forecast": kind, "garch_min_obs": 150, "multiplier_max": 4.0}})
     stage = STAGE_OF_TABLE["backtest"]
     inputs = {item.table: chain_tables[item.table] for item in stage.inputs}
     backtest = stage.compute(inputs, whole(chain_tables), chosen)["backtest"]
@@ -233,7 +231,7 @@ def test_the_multiplier_is_bounded_and_exact(seed, cap, target):
     returns = np.random.default_rng(seed).normal(0, 0.01, 200)
     chosen = rules("ewma", vol_target=target, multiplier_max=cap)
     expected = forecast(returns, chosen, FIRST)
-    out = multiplier_of(expected, chosen)
+    out = multiplier(expected, chosen)
     assert ((out > 0) & (out <= cap)).all()
     inside = out < cap
     known = ~np.isnan(expected.volatility)
@@ -276,12 +274,25 @@ def test_archs_own_complaint_is_heard(monkeypatch):
     assert not fit_garch(garch_series(11, 500, 0.05, 0.10, 0.85)[0], date(2022, 1, 1)).converged
 
 
+def test_a_fit_without_an_effect_of_shocks_is_not_used():
+    """It converges, but no return would ever move its variance again."""
+    returns = np.random.default_rng(0).normal(0, 0.01, 300)
+    (fit,) = garch_fits(returns, rules("garch"), FIRST)
+    assert fit.converged
+    assert not fit.usable
+    loud = garch_volatility(np.r_[returns, np.full(50, 0.1)], fit)
+    np.testing.assert_allclose(garch_volatility(np.r_[returns, np.zeros(50)], fit), loud, rtol=1e-9)
+    got, instead = (forecast(returns, rules(kind), FIRST) for kind in ("garch", "ewma"))
+    np.testing.assert_array_equal(got.volatility, instead.volatility)
+    assert set(got.model) == {"none", "ewma"}
+
+
 # --- in the accounts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", FORECASTS)
 def test_the_accounts_show_the_forecast_that_sized_them(kind):
-    frames = market_frames(n_days=300)
+    frames = market_frames(seed=5, n_days=300)
     chosen = settings(vol_forecast=kind, garch_min_obs=100, vol_target=0.1)
     backtest = compute(frames, whole(frames), chosen)["backtest"]
     book = backtest.filter(account="always_on").sort("date")
@@ -296,7 +307,7 @@ def test_the_accounts_show_the_forecast_that_sized_them(kind):
 
 
 def test_a_day_alone_uses_the_model_of_the_backfill():
-    frames = market_frames(n_days=300)
+    frames = market_frames(seed=5, n_days=300)
     chosen = settings(vol_forecast="garch", garch_min_obs=100)
     full = compute(frames, whole(frames), chosen)["backtest"]
     last = day(281)

@@ -20,6 +20,7 @@ WEIGHTS = (-0.25, -0.25, 0.3, 0.2)
 
 SMALL = {
     "regime": {
+        "methods": ["composite"],
         "weight_schemes": {
             "balanced": {"breadth_up": 1.0, "momentum_7": 1.0},
             "breadth": {"breadth_up": 1.0},
