@@ -321,6 +321,43 @@ def growth(sizes: Sequence[tuple[int, int]]) -> list[Row]:
     return rows
 
 
+def sweep(runs: int) -> list[Row]:
+    """(s) The sweep of the default grid beside separate runs, and its accounts beside vectorbt's."""
+    from benchmarks.sweep import PEER_VARIANTS, SEPARATE_RUNS, measure, real_lake
+
+    scratch = Scratch()
+    try:
+        real = real_lake()
+        got = measure(real or scratch.lake(300, 900), runs)
+    finally:
+        scratch.close()
+    n = int(got["variants"])
+    label = f"(s) sweep of {n} variants, {'the real lake' if real else '300 x 900'}"
+    return [
+        Row(
+            f"{label}; panel to betas stored",
+            f"{got['sweep']:.1f} s",
+            f"{got['separate']:.0f} s ({n} separate runs: {SEPARATE_RUNS} measured, scaled)",
+            f"{got['separate'] / got['sweep']:.0f}x faster",
+            "10 s",
+            _met(got["sweep"] <= 10),
+        ),
+        Row(
+            "(s) daily returns against the separate runs", f"{got['difference']:.1e}", "", "", "0",
+            _met(got["difference"] == 0),
+        ),
+        Row(
+            f"(s) {PEER_VARIANTS} of its accounts, no costs",
+            f"{got['accounts'] * 1e3:.0f} ms",
+            f"{got['vectorbt'] * 1e3:.0f} ms (vectorbt from_orders)",
+            f"{got['vectorbt'] / got['accounts']:.0f}x faster",
+            "",
+            "",
+        ),
+        Row("(s) NAV difference, relative", f"{got['gap']:.1e}", "", "", "1e-9", _met(got["gap"] <= 1e-9)),
+    ]  # fmt: skip
+
+
 def apart(part: Callable[[int], list[Row]], runs: int) -> list[Row]:
     """Run a part in a process of its own: what it imports would count as memory of every process started later."""
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
@@ -340,17 +377,20 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
         [(300, 731), (600, 731), (1200, 731), (2400, 731), (600, 1462), (600, 2924)]
         + ([(5000, 3650)] if args.largest else [])
     ),
+    "s": lambda args: apart(sweep, args.runs),
 }
 
 
 def main() -> None:
     """Run the chosen parts and print one table."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--parts", default="abcde", help="which of a, b, c, d, e")
+    parser.add_argument("--parts", default="abcdes", help="which of a, b, c, d, e, s")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each pair")
     parser.add_argument("--largest", action="store_true", help="also 5,000 x 3,650 in part e")
     args = parser.parse_args()
-    table = Table(title="Simulated data; medians; this machine, one session", title_justify="left")
+    table = Table(
+        title="Simulated data where no row says otherwise; medians; this machine, one session", title_justify="left"
+    )
     for column in ("what", "ours", "peer", "ratio", "target", "met"):
         table.add_column(column)
     for part in args.parts:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -215,12 +216,21 @@ def prove(
     ] = None,
     config: ConfigOption = None,
     markets: Annotated[int, typer.Option(min=20, help="null markets to simulate")] = 200,
-    days: Annotated[int, typer.Option(min=300, help="days of each simulated market")] = 500,
-    alts: Annotated[int, typer.Option(min=12, help="alts of each simulated market")] = 30,
+    days: Annotated[int | None, typer.Option(min=300, help="days of each simulated market (500; 1,500)")] = None,
+    alts: Annotated[int | None, typer.Option(min=12, help="alts of each simulated market (30; 60)")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="write the table to this CSV file")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="instead: size, coverage and power of every method and of selection")
+    ] = False,
+    planted: Annotated[int, typer.Option(min=0, help="markets of each planted effect, with --calibrate")] = 40,
+    write_docs: Annotated[
+        bool, typer.Option("--write-docs", help="renew docs/calibration.md and its image, with --calibrate")
+    ] = False,
 ) -> None:
     """Run the truth machines and print what each measured; exit status 1 when one fails."""
     paths = _environment(lake, config)
+    if calibrate:
+        raise typer.Exit(_calibrate(paths, (markets, planted, alts or 60, days or 1500), out, write_docs))
     import polars as pl
 
     from majors_alts_pipeline.orchestration.study import Study
@@ -230,7 +240,7 @@ def prove(
         study = Study.open(paths, _say)
         proofs = prove_lake(study.lake, study.settings, update)
         if lake is None:
-            proofs += prove_markets(markets, alts, days, update)
+            proofs += prove_markets(markets, alts or 30, days or 500, update)
     frame = pl.DataFrame([vars(proof) for proof in proofs]).with_columns(
         holds=pl.when("holds").then(pl.lit("yes")).otherwise(pl.lit("NO"))
     )
@@ -240,6 +250,34 @@ def prove(
     failed = frame.filter(pl.col("holds") == "NO").height
     print("every claim holds" if not failed else f"{failed} claim(s) do NOT hold")
     raise typer.Exit(1 if failed else 0)
+
+
+def _calibrate(paths: Paths, sizes: tuple[int, int, int, int], out: Path | None, write_docs: bool) -> int:
+    """Measure (null markets, planted markets, alts, days), write table and plot; the exit status."""
+    import polars as pl
+
+    from majors_alts_pipeline.config import load_settings
+    from majors_alts_pipeline.config.paths import REPOSITORY
+    from majors_alts_pipeline.orchestration.study import code_version
+    from majors_alts_pipeline.proofs.calibration import Plan
+    from majors_alts_pipeline.proofs.suite import calibrate_markets
+
+    n_null, n_planted, alts, days = sizes
+    plan = Plan(n_null, n_planted, n_alts=alts, n_days=days)
+    docs = REPOSITORY / "docs" if write_docs else None
+    with _status("calibration") as update:
+        result = calibrate_markets(
+            plan, load_settings(paths.config), paths.artifacts / "calibration", code_version(), update, docs
+        )
+    if out is not None:
+        result.table.write_csv(out)
+    shown = result.table.filter((pl.col("verdict") != "") | (pl.col("group") == "power")).select(
+        "group", "claim", "subject", "horizon_days", "effect_bp", "n_markets", "observed", "low", "high", "verdict"
+    )
+    _print_table(f"SIMULATED. Calibration, code {code_version()}", shown)
+    print(f"table and plot: {result.directory}")
+    print("every claim holds" if not result.failures else f"{result.failures} claim(s) do NOT hold")
+    return 1 if result.failures else 0
 
 
 @app.command()
@@ -322,6 +360,191 @@ def read(
         raise SystemExit(f"{out}: the ending must be .parquet, .csv or .json")
     temporary.replace(out)
     print(out)
+
+
+study_app = typer.Typer(no_args_is_help=True, help="Every configuration ever evaluated: try one, list, compare, show.")
+app.add_typer(study_app, name="study")
+
+
+def _records(artifacts: Path | None) -> tuple[Paths, pl.DataFrame]:
+    """Where the results are, and every trial registered there."""
+    from majors_alts_pipeline.evidence.registry import Registry
+
+    paths = _environment(out=artifacts)
+    registry = Registry(paths.artifacts / "registry")
+    records = registry.read()
+    if records.is_empty():
+        raise SystemExit(f"no trial is registered under {registry.root}; `majors-alts run` registers the first")
+    return paths, records
+
+
+def _assignments(texts: list[str] | None, option: str) -> dict[str, Any]:
+    """Dotted keys and values of ``key=value`` arguments, values read as YAML."""
+    import yaml
+
+    found = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r}: write key=value", param_hint=option)
+        found[key.strip()] = yaml.safe_load(value)
+    return found
+
+
+@study_app.command("run")
+def study_run(
+    lake: LakeOption = None,
+    config: ConfigOption = None,
+    out: OutOption = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="setting to change, e.g. --set basket.n_alts=12; repeatable")
+    ] = None,
+) -> None:
+    """Evaluate a configuration in memory and register it; stored results stay as they are."""
+    paths = _environment(lake, config, out)
+    from majors_alts_pipeline.orchestration.studies import evaluate
+    from majors_alts_pipeline.orchestration.study import Study
+
+    overrides = _assignments(change, "--set")
+    study = Study.open(paths, _say)
+    with _status("evaluating") as update:
+        trial, kpis = evaluate(study, overrides, datetime.now(UTC), update)
+    stamp = "SIMULATED data. " if study.lake.simulated else ""
+    _print_table(
+        f"{stamp}Trial {trial}, net of costs and funding, to {study.history.end}, lake {study.lake_fingerprint}; "
+        "registered, nothing stored was replaced",
+        kpis.select("account", "sharpe", "cagr", "volatility", "max_drawdown", "turnover_annual", "cost_annual"),
+    )
+
+
+@study_app.command("sweep")
+def study_sweep(
+    lake: LakeOption = None,
+    config: ConfigOption = None,
+    out: OutOption = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary", help="key and values, e.g. --vary basket.n_alts=[12,20]; repeatable; default: sweep_grid"
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="write the table of variants to this Parquet file")
+    ] = None,
+) -> None:
+    """Evaluate every variant of a grid of settings in one pass and register all of them; nothing stored is replaced."""
+    paths = _environment(lake, config, out)
+    import polars as pl
+
+    from majors_alts_pipeline.orchestration.studies import sweep_study
+    from majors_alts_pipeline.orchestration.study import Study
+
+    study = Study.open(paths, _say)
+    grid = _assignments(vary, "--vary") or dict(study.settings.evaluation.sweep_grid)
+    for key, values in grid.items():
+        if not isinstance(values, list | tuple) or not values:
+            raise typer.BadParameter(f"{key}: write a list of values, as {key}=[1,2]", param_hint="--vary")
+    began = time.perf_counter()
+    with _status("sweep") as update:
+        result = sweep_study(study, grid, datetime.now(UTC), update)
+    frame = result.frame
+    if save is not None:
+        frame.write_parquet(save)
+    if not frame.is_empty():
+        ranked = frame.sort("sharpe", descending=True, nulls_last=True).with_row_index("rank", offset=1)
+        places = {0, 1, 2, ranked.height // 2, ranked.height - 1, int((ranked["variant"] == 0).arg_max() or 0)}
+        shown = ranked[sorted(place for place in places if place < ranked.height)].with_columns(
+            overrides=pl.when(pl.col("variant") == 0).then(pl.lit("as configured")).otherwise("overrides")
+        )
+        stamp = "SIMULATED data. " if study.lake.simulated else ""
+        _print_table(
+            f"{stamp}Best three, median, worst and the configuration of {frame.height} variants by net Sharpe ratio, "
+            f"{frame['n_days'][0]} days to {result.days[-1]}, lake {study.lake_fingerprint}",
+            shown.select(
+                "rank", "trial", "overrides", "sharpe", "cagr", "max_drawdown", "cost_annual", "exposure_time"
+            ),
+        )
+        above = frame.filter(pl.col("sharpe") > 0).height
+        print(
+            f"{above} of {frame.height} variants have a Sharpe ratio above 0; the best of many is best partly by luck"
+        )
+    for failure in result.failures:
+        print(f"failed: {json.dumps(failure.overrides)}: {failure.error}")
+    tried = frame.height + len(result.failures)
+    print(f"{tried} trials registered, {len(result.failures)} of them failures; {time.perf_counter() - began:.1f} s")
+
+
+@study_app.command("list")
+def study_list(
+    artifacts: ArtifactsOption = None,
+    every: Annotated[bool, typer.Option("--all", help="candidates, sweeps and robustness cases too")] = False,
+) -> None:
+    """The trials: what was tried on which lake, and how it fared (Sharpe and rates per year, drawdown decimal)."""
+    from majors_alts_pipeline.evidence.compare import lineages, listing
+
+    _, records = _records(artifacts)
+    import polars as pl
+
+    marked = pl.when("simulated").then(pl.lit("SIMULATED")).otherwise(pl.lit("real")).alias("data")
+    rows = listing(records, every).with_columns(marked, pl.col("time").dt.strftime("%Y-%m-%d %H:%M"))
+    _print_table(
+        "Trials (times UTC; Sharpe, CAGR and costs per year, net)",
+        rows.select(
+            pl.col("time").alias("registered"), "trial", "kind", "label", "account", "data", "lake", "first_day",
+            "last_day", "sharpe", "cagr", "max_drawdown", "cost_annual", "status",
+        ),
+    )  # fmt: skip
+    for error in rows.filter(pl.col("error") != "").select("trial", "error").iter_rows():
+        print(f"failed: {error[0]}: {error[1]}")
+    minutes = pl.col(pl.Datetime("us", "UTC")).dt.strftime("%Y-%m-%d %H:%M")
+    _print_table("Lakes", lineages(records).with_columns(marked, minutes).drop("simulated"))
+
+
+@study_app.command("compare")
+def study_compare(
+    a: Annotated[str, typer.Argument(help="identifier of a trial, or how it begins")],
+    b: Annotated[str, typer.Argument(help="the other trial")],
+    artifacts: ArtifactsOption = None,
+    account: Annotated[str, typer.Option(help="regime or always_on")] = "regime",
+    config: ConfigOption = None,
+) -> None:
+    """Two trials beside each other: metrics, settings that differ, and whether the Sharpe ratios do."""
+    from majors_alts_pipeline.config import load_settings
+    from majors_alts_pipeline.evidence.compare import compare
+
+    _, records = _records(artifacts)
+    rules = load_settings(config).evaluation
+    found = compare(
+        records, a, b, account, reps=rules.bootstrap_reps, confidence=rules.confidence, seed=rules.seed
+    )  # fmt: skip
+    _print_table(f"Account {account}: A = {a}, B = {b} (rates per year, decimal)", found.metrics)
+    _print_table("Settings that differ", found.settings)
+    gap = found.sharpe
+    if gap is None:
+        print(f"no paired comparison: {found.words}")
+        return
+    print(
+        f"Sharpe ratio over the {gap.n_days} days both have: A {gap.sharpe_a:+.2f}, B {gap.sharpe_b:+.2f}, A - B "
+        f"{gap.value:+.2f} [{rules.confidence:.0%} interval {gap.low:+.2f} to {gap.high:+.2f}, paired stationary "
+        "bootstrap]"
+    )
+    inside = gap.low <= 0.0 <= gap.high
+    print("not distinguishable" if inside else "distinguishable, before counting how many pairs were compared")
+
+
+@study_app.command("show")
+def study_show(
+    trial: Annotated[str, typer.Argument(help="identifier of a trial, or how it begins")],
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Everything that is registered about one trial, newest record first, as JSON."""
+    from majors_alts_pipeline.evidence.compare import find
+
+    _, records = _records(artifacts)
+    for row in find(records, trial).iter_rows(named=True):
+        kept = len(row.pop("returns") or [])
+        row["settings"] = json.loads(row["settings"])
+        print(json.dumps({**row, "returns kept (days)": kept}, indent=2, default=str))
 
 
 @app.command("last-day")

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -23,6 +23,7 @@ from majors_alts_pipeline.report.build import ReportPaths
 Say = Callable[[str], None]
 _LISTED = 10
 _OURS = "majors_alts_pipeline."
+_SLOW = {"evidence": "computing the evidence", "report": "building the report"}
 HEADLINE = (
     "account", "total_return", "cagr", "volatility", "sharpe", "sharpe_low", "sharpe_high", "max_drawdown",
     "exposure_time", "turnover_annual", "cost_annual", "funding_annual",
@@ -78,12 +79,14 @@ class _Progress(logging.Handler):
             # One step failed: that fourteen others therefore did not run would bury why.
             if record.levelno >= logging.WARNING and not words.startswith("Dependencies for step"):
                 self._say(f"  warning: {words}")
+            elif getattr(record, "dagster_meta", {}).get("step_key") == "evidence":
+                self._say(f"    {words}")
             return
         name = event.event_type_value
         if name == "STEP_START":
             self._began = time.perf_counter()
-            if event.step_key == "report":
-                self._say("  building the report ...")
+            if event.step_key in _SLOW:
+                self._say(f"  {_SLOW[event.step_key]} ...")
         elif name == "STEP_SUCCESS":
             self._done += 1
             step = str(event.step_key).removesuffix("_stage")
@@ -156,7 +159,9 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
             raise_on_error=False,
         )
     if not result.success:
-        raise RunFailedError(progress.failure or f"run {result.run_id} failed; see it in the Dagster UI")
+        words = progress.failure or f"run {result.run_id} failed; see it in the Dagster UI"
+        _register_failure(study, window, words)
+        raise RunFailedError(words)
     verdict = next(
         str(event.materialization.metadata["verdict"].value)
         for event in result.get_asset_materialization_events()
@@ -173,6 +178,19 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         verdict=verdict,
         report=paths.artifacts / "report" / "report.html",
     )
+
+
+def _register_failure(study: Study, window: Window, words: str) -> None:
+    """Record a run that failed; one that succeeds is recorded by the asset `evidence`."""
+    from majors_alts_pipeline.evidence.registry import RUN, Registry, Trial, trial_id
+    from majors_alts_pipeline.orchestration.reporting import REGISTRY, origin_of
+
+    failed = Trial(
+        trial=trial_id(study.settings), kind=RUN, label="as configured",
+        settings=study.settings.model_dump(mode="json"), seed=study.settings.backtest.seed, first_day=window.start,
+        last_day=window.end, error=words,
+    )  # fmt: skip
+    Registry(study.store.root / REGISTRY).append([failed], origin_of(study, datetime.now(UTC)))
 
 
 def rebuild_report(paths: Paths, say: Say) -> ReportPaths:

@@ -79,7 +79,8 @@ def probability_scores(forecasts: pl.DataFrame, *, delay: int) -> pl.DataFrame:
 
     Args:
         forecasts: columns method, event, horizon_days, date, probability of the event and outcome (bool). Rows without
-            a probability (no forecast) or an outcome (not known yet) are left out.
+            an outcome (not known yet) are left out; those without a probability (no forecast) count for the base
+            rate only.
         delay: days after date + horizon until an outcome is known (`base_rates`).
 
     Returns:
@@ -90,9 +91,12 @@ def probability_scores(forecasts: pl.DataFrame, *, delay: int) -> pl.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for key, group in _groups(forecasts):
-        probability, outcome = group["probability"].to_numpy(), group["outcome"].to_numpy()
         horizon = int(key["horizon_days"])
-        base = base_rates(group["date"].to_numpy(), outcome, horizon, delay)
+        base = base_rates(group["date"].to_numpy(), group["outcome"].to_numpy(), horizon, delay)
+        judged = group.with_columns(base=base).drop_nulls("probability")
+        if judged.is_empty():
+            continue
+        probability, outcome, base = (judged[name].to_numpy() for name in ("probability", "outcome", "base"))
         ours, theirs = log_scores(probability, outcome), log_scores(base, outcome)
         t = diebold_mariano(theirs - ours, horizon)
         rows.append(key | {
@@ -127,7 +131,7 @@ def reliability(forecasts: pl.DataFrame, *, confidence: float, bins: int = BINS)
     from scipy.stats import binomtest
 
     rows: list[dict[str, Any]] = []
-    for key, group in _groups(forecasts):
+    for key, group in _groups(forecasts.drop_nulls("probability")):
         probability, outcome = group["probability"].to_numpy(), group["outcome"].to_numpy()
         edges = np.quantile(probability, np.linspace(0.0, 1.0, bins + 1)[1:-1])
         place = np.searchsorted(edges, probability)
@@ -147,7 +151,7 @@ def reliability(forecasts: pl.DataFrame, *, confidence: float, bins: int = BINS)
 
 
 def _groups(forecasts: pl.DataFrame) -> Iterable[tuple[dict[str, Any], pl.DataFrame]]:
-    judged = forecasts.select(_COLUMNS).drop_nulls(["probability", "outcome"]).sort(*_KEYS, "date")
+    judged = forecasts.select(_COLUMNS).drop_nulls("outcome").sort(*_KEYS, "date")
     wrong = judged.filter(~pl.col("probability").is_between(0.0, 1.0))
     if wrong.height:
         raise ValueError(f"not a probability: {wrong.row(0, named=True)}")

@@ -7,23 +7,11 @@ normal). Annualised ratios or excess kurtosis in these formulas give wrong proba
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import polars as pl
 
-from majors_alts_pipeline.evaluation.contracts import SELECTION
-from majors_alts_pipeline.evaluation.inference import (
-    DAYS_PER_YEAR,
-    MIN_BOOTSTRAP_DAYS,
-    bootstrap_interval,
-    sharpe_ratios,
-)
-from majors_alts_pipeline.evaluation.overfitting import cscv, pbo_interval
-from majors_alts_pipeline.evaluation.snooping import superior_ability
+from majors_alts_pipeline.evaluation.inference import DAYS_PER_YEAR, sharpe_ratios
 
-_Row = dict[str, Any]
-_PBO_REPS = 500
 _YEAR = float(np.sqrt(DAYS_PER_YEAR))
 MIN_DAYS = 3
 """Fewer returns have no skewness worth the name."""
@@ -223,133 +211,3 @@ def annualisation_factor(periods: int, autocorrelation: float) -> float:
         raise ValueError(f"annualisation_factor needs periods >= 1 and |rho| < 1, got {periods}, {autocorrelation}")
     k = np.arange(1, periods)
     return float(periods / np.sqrt(periods + 2.0 * np.sum((periods - k) * autocorrelation**k)))
-
-
-@dataclass(frozen=True)
-class Search:
-    """What was tried before the account was chosen.
-
-    Attributes:
-        trials: (days, trials) daily net returns of every configuration whose returns are known, on the account's days.
-        n_trials: configurations ever evaluated, failures and those without returns included; >= columns of `trials`.
-    """
-
-    trials: np.ndarray
-    n_trials: int
-
-    def __post_init__(self) -> None:
-        if self.n_trials < max(self.trials.shape[1], 1):
-            raise ValueError(f"{self.n_trials} trials in all, but returns of {self.trials.shape[1]}")
-
-
-@dataclass(frozen=True)
-class SelectionRules:
-    """How `selection_table` computes.
-
-    Attributes:
-        blocks: of `overfitting.cscv`, even.
-        reps: replications of every bootstrap; at most 500 for PBO, each of which judges hundreds of splits.
-        confidence: of intervals, of the track record and 1 - error of StepM.
-        target_annual: Sharpe ratio a backtest must not reach by luck, annualised.
-        seed: of every bootstrap.
-    """
-
-    blocks: int
-    reps: int
-    confidence: float
-    target_annual: float
-    seed: int
-
-
-def selection_table(account: str, returns: np.ndarray, search: Search, rules: SelectionRules) -> pl.DataFrame:
-    """Every selection-aware measure of one account.
-
-    `n_effective_trials` is `effective_trials` of the known returns, scaled up to all trials in proportion: those
-    without returns count as alike as the others. Sharpe ratios are annualised by sqrt(365), years have 365 days.
-
-    Args:
-        account: name.
-        returns: (days,) its decimal net returns.
-        search: what was tried.
-        rules: see there.
-
-    Returns:
-        `SELECTION`: a row a measure; a value that cannot be computed is null and its note says why.
-
-    Raises:
-        ValueError: lengths differ or a return is not finite.
-    """
-    if len(returns) != len(search.trials):
-        raise ValueError(f"{len(returns)} days of the account beside {len(search.trials)} of the trials")
-    of = moments(returns)
-    rows = [_measure("n_trials", search.n_trials, "configurations ever evaluated on this lake, failures included")]
-    rows += _sharpe_measures(returns, of, search, rules)
-    rows += _search_measures(search, rules)
-    frame = pl.DataFrame([{"account": account} | row for row in rows], schema=SELECTION.schema)
-    return SELECTION.conform(frame)
-
-
-def _measure(name: str, value: float | None, note: str, low: float | None = None, high: float | None = None) -> _Row:
-    known = None if value is None or not np.isfinite(value) else float(value)
-    return {"measure": name, "value": known, "low": low, "high": high, "note": note}
-
-
-def _sharpe_measures(returns: np.ndarray, of: Moments | None, search: Search, rules: SelectionRules) -> list[_Row]:
-    """Sharpe ratio, its hurdle, PSR, DSR and the two lengths."""
-    known = search.trials.shape[1]
-    enough = len(returns) >= MIN_DAYS and known > 0
-    alike = effective_trials(search.trials) * search.n_trials / known if enough else None
-    length = None if alike is None else min_backtest_length(alike, rules.target_annual)
-    rows = [
-        _measure("n_effective_trials", alike, f"independent trials among {search.n_trials} (Li & Ji 2005)"
-                 if alike is not None else "no trial with returns on enough days"),
-        _measure("min_btl_years", length, f"years a backtest needs so that luck stays below {rules.target_annual:g}"
-                 if length is not None else "no trial with returns on enough days"),
-    ]  # fmt: skip
-    names = ("sharpe", "expected_max_sharpe", "psr", "dsr", "min_trl_years")
-    if of is None or alike is None:
-        why = "constant or too few returns" if of is None else "no trial with returns"
-        return rows + [_measure(name, None, why) for name in names]
-    deviation = trials_deviation(search.trials)
-    hurdle = expected_max_sharpe(alike, deviation)
-    low, high = bootstrap_interval(returns, sharpe_ratios, rules.reps, rules.confidence, rules.seed)
-    years = min_track_record(of, 0.0, rules.confidence) / DAYS_PER_YEAR
-    interval = (None, None) if np.isnan(low) else (low, high)
-    values = {
-        "sharpe": (of.sharpe * _YEAR, "annualised net Sharpe ratio, stationary-bootstrap interval"),
-        "expected_max_sharpe": (hurdle * _YEAR, "what the best of the effective trials would show without skill"),
-        "psr": (probabilistic_sharpe(of), "probability that the true Sharpe ratio is above 0, one trial"),
-        "dsr": (deflated_sharpe(of, alike, deviation), "probability that it is above what the search explains"),
-        "min_trl_years": (years, f"years until such a Sharpe ratio is above 0 with {rules.confidence:.0%} confidence"
-                          if np.isfinite(years) else "the Sharpe ratio is not above 0: no length would do"),
-    }  # fmt: skip
-    return rows + [
-        _measure(name, value, note, *(interval if name == "sharpe" else ())) for name, (value, note) in values.items()
-    ]
-
-
-def _search_measures(search: Search, rules: SelectionRules) -> list[_Row]:
-    """PBO with its interval, SPA and StepM over the trials, against cash."""
-    reps = min(rules.reps, _PBO_REPS)
-    days, known = search.trials.shape
-    varying = int(np.sum(np.ptp(search.trials, axis=0) > 0.0)) if days else 0
-    if varying >= 2 and days >= max(MIN_BOOTSTRAP_DAYS, 2 * rules.blocks):
-        result = cscv(search.trials, rules.blocks)
-        low, high = pbo_interval(search.trials, rules.blocks, reps, rules.confidence, rules.seed)
-        note = f"winner in sample at or below the median out of sample; loses in {result.p_loss:.0%} of splits"
-        rows = [_measure("pbo", result.pbo, note, low, high)]
-    else:
-        rows = [
-            _measure("pbo", None, f"needs two trials that traded and {max(MIN_BOOTSTRAP_DAYS, 2 * rules.blocks)} days")
-        ]
-    names = ("spa_lower", "spa_consistent", "spa_upper")
-    size = 1.0 - rules.confidence
-    test = superior_ability(search.trials, np.zeros(days), rules.reps, size, rules.seed) if known else None
-    if test is None:
-        why = f"no trial with varying returns on {MIN_BOOTSTRAP_DAYS} days"
-        return rows + [_measure(name, None, why) for name in (*names, "stepm_superior")]
-    note = f"p-value that no trial beats cash, mean block {test.block} days"
-    values = zip(names, (test.lower, test.consistent, test.upper), strict=True)
-    superior = f"trials that beat cash at a family-wise error of {size:.0%}"
-    return [*rows, *(_measure(name, p, note) for name, p in values),
-            _measure("stepm_superior", len(test.superior), superior)]  # fmt: skip

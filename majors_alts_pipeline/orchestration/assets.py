@@ -129,7 +129,7 @@ def _tag(text: str) -> str:
 
 
 def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition]:
-    """Build what is made of all days together: the report and the live decision; not partitioned."""
+    """Build what is made of all days together: evidence, report and the live decision; not partitioned."""
     common: dict[str, Any] = {
         "group_name": "products",
         "owners": OWNERS,
@@ -140,6 +140,30 @@ def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition
 
     @dg.asset(
         deps=[table for stage in stages for table in stage.tables],
+        description="How likely the result is luck: every trial registered, then edge by horizon, selection-adjusted "
+        "Sharpe ratios, folds, robustness, capacity and red flags of all stored days.",
+        kinds=TABLE_KINDS,
+        **common,
+    )
+    def evidence(context: dg.AssetExecutionContext, study: StudyResource) -> dg.MaterializeResult:
+        from majors_alts_pipeline.orchestration.reporting import evidence_of
+
+        held = study.of_run(context.run.run_id).study
+        manifest, frames = evidence_of(held, datetime.now(UTC), context.log.info)
+        fired = frames["red_flags"].filter("fired")
+        return dg.MaterializeResult(
+            metadata={
+                "trials on this lake": manifest.n_trials,
+                "red flags": fired.height,
+                "folder": dg.MetadataValue.path(str(held.store.root / "evidence")),
+                "preview": dg.MetadataValue.md(markdown(frames["selection"].drop("note"))),
+                "SIMULATED": manifest.simulated,
+                "study": manifest.study,
+            }
+        )
+
+    @dg.asset(
+        deps=[*(table for stage in stages for table in stage.tables), "evidence"],
         description="Self-contained HTML report of all stored days, with every table of it beside as files.",
         kinds={"html", "plotly"},
         **common,
@@ -189,4 +213,4 @@ def build_products(stages: Sequence[Stage] = STAGES) -> list[dg.AssetsDefinition
             }
         )
 
-    return [report, signals]
+    return [evidence, report, signals]

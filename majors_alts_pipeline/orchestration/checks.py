@@ -16,7 +16,7 @@ from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.orchestration.previews import markdown
 from majors_alts_pipeline.orchestration.resources import StudyResource
-from majors_alts_pipeline.orchestration.verdicts import RULES, Rule, Verdict
+from majors_alts_pipeline.orchestration.verdicts import RED_FLAGS, RULES, Rule, Verdict, red_flag
 
 EXPECTED_DAY_TAG = "majors_alts/expected_day"
 """Run tag of scheduled runs: the newest day a living lake should hold; a frozen feed is judged against it."""
@@ -32,6 +32,7 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     return [
         _lake_checks(settings),
         *(_table_checks(table, list(rules), settings) for table, rules in by_table),
+        _evidence_checks(),
     ]
 
 
@@ -76,6 +77,25 @@ def _table_checks(table: str, rules: Sequence[Rule], settings: Settings) -> dg.A
         for rule in rules:
             rows = held.store.read(table, window.back(rule.lookback))
             yield _result(table, rule.name, rule.judge({table: rows}, held.settings), rule.severity)
+
+    return checks
+
+
+def _evidence_checks() -> dg.AssetChecksDefinition:
+    """One check per rule of `evidence.redflags`, judged when the evidence was computed."""
+    specs = [
+        dg.AssetCheckSpec(name, asset="evidence", description=f"Red flag: {words}") for name, words in RED_FLAGS.items()
+    ]
+
+    @dg.multi_asset_check(name="evidence_checks", specs=specs)
+    def checks(context: dg.AssetCheckExecutionContext, study: StudyResource) -> Iterator[dg.AssetCheckResult]:
+        from majors_alts_pipeline.orchestration.reporting import stored_evidence
+
+        flags = stored_evidence(study.of_run(context.run.run_id).study).get("red_flags")
+        if flags is None:
+            raise dg.Failure("no evidence of this study is stored to check; materialise the asset evidence first")
+        for name in RED_FLAGS:
+            yield _result("evidence", name, red_flag(flags, name), "ERROR")
 
     return checks
 

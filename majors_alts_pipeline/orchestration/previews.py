@@ -158,6 +158,11 @@ PREVIEWS: dict[str, Preview] = {
         _daily(pl.col("method").n_unique()),
         _largest(pl.col("probability"), "method", "horizon_days", "state", "probability"),
     ),
+    "regime_weights": Preview(
+        "largest weight in the consensus",
+        _daily(pl.col("weight").max()),
+        _all("method", "weight", "skill", "p_book_up"),
+    ),
     "backtest": Preview(
         "NAV of the regime account (USD)",
         _daily(pl.col("nav").first(), _REGIME_ACCOUNT),

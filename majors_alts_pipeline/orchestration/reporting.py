@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,12 +12,14 @@ from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.chain import Runner
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.orchestration.storage import StorageError
-from majors_alts_pipeline.orchestration.study import Study, code_version
+from majors_alts_pipeline.orchestration.study import Say, Study, code_version
 from majors_alts_pipeline.report.signals import build_signals
 from majors_alts_pipeline.stages import STAGE_OF_TABLE
 from majors_alts_pipeline.tables import TABLES
 
 if TYPE_CHECKING:
+    from majors_alts_pipeline.evidence.assemble import Manifest
+    from majors_alts_pipeline.evidence.registry import Origin
     from majors_alts_pipeline.report.build import ReportPaths
 
 OTHER_LAGS = (0, 2)
@@ -50,12 +53,98 @@ def report_of(study: Study) -> ReportPaths:
         findings=study.findings(),
         mixed=mixed,
     )
+    evidence = stored_evidence(study)
+    verdict, change = _verdict(study, window, evidence) or (None, "")
     return build_report(
         lambda table: study.store.scan(table, window),
         context,
         study.store.root / "report",
         lag_table(study, window),
+        evidence=evidence,
+        verdict=verdict,
+        what_would_change=change,
     )
+
+
+def _verdict(study: Study, window: Window, evidence: Mapping[str, pl.DataFrame]) -> tuple[str, str] | None:
+    """Verdict of the evidence and what would change it; None when there is none."""
+    from majors_alts_pipeline.evidence.verdict import caveats_of, headline
+
+    if not evidence:
+        return None
+    panel = study.store.read("panel", window, ("date", "asset_id", "close", "price_age_days"))
+    backtest = study.store.read("backtest", window, ("account", "pnl_funding", "pnl_funding_assumed"))
+    return headline(evidence, study.settings, caveats_of(panel, backtest, study.settings, study.lake.simulated))
+
+
+EVIDENCE = "evidence"
+"""Folder of the evidence under the results."""
+
+REGISTRY = "registry"
+"""Folder of the study registry under the results."""
+
+
+def evidence_of(study: Study, now: datetime, say: Say | None = None) -> tuple[Manifest, dict[str, pl.DataFrame]]:
+    """Register the study's trials, compute its evidence and replace what is stored under ``artifacts/evidence``.
+
+    Args:
+        study: the study.
+        now: time the trials are registered under, aware.
+        say: receives one line per part; the study's own by default.
+
+    Raises:
+        StorageError: nothing is stored, a day is missing, or days belong to another study.
+        RegistryError: the registry cannot be read or written.
+        EvidenceError: the evidence cannot be written.
+    """
+    from majors_alts_pipeline.evidence import assemble
+    from majors_alts_pipeline.evidence.registry import Registry, count_trials
+
+    window = stored_window(study)
+    for table in TABLES:
+        study.store.check_consistent(table, window, study.stamps(table, window))
+    tables = {table: study.store.read(table, window) for table in assemble.NEEDED}
+    subject = assemble.Subject(tables, study.lake, window, study.settings, origin_of(study, now))
+    registry = Registry(study.store.root / REGISTRY)
+    frames = assemble.gather(subject, registry, say or study.say)
+    n_trials = count_trials(registry.read(returns=False), subject.origin.lineage)
+    return assemble.write(frames, study.store.root / EVIDENCE, subject, n_trials), frames
+
+
+def origin_of(study: Study, now: datetime) -> Origin:
+    """What every trial of this study shares in the registry."""
+    from majors_alts_pipeline.evidence.registry import Origin, lineage_of
+
+    return Origin(
+        time=now,
+        study=study.study_id,
+        code=code_version(),
+        lake=study.lake_fingerprint,
+        lineage=lineage_of(study.lake, study.cache),
+        simulated=study.lake.simulated,
+    )
+
+
+def stored_evidence(study: Study) -> dict[str, pl.DataFrame]:
+    """The evidence tables of this study; none, and a sentence, when what is stored is of another or nothing is.
+
+    Raises:
+        EvidenceError: a stored file is damaged.
+    """
+    from majors_alts_pipeline.evidence.assemble import stored
+
+    found = stored(study.store.root / EVIDENCE)
+    if found is None:
+        study.say("evidence: none is stored; materialise the asset `evidence` for it")
+        return {}
+    manifest, frames = found
+    if manifest.study != study.study_id:
+        study.say(
+            f"evidence: what is stored is of study {manifest.study} up to {manifest.last_day}, not of "
+            f"{study.study_id}: left out; materialise the asset `evidence`"
+        )
+        return {}
+    return frames
 
 
 def signals_of(study: Study, today: date) -> dict[str, Any]:

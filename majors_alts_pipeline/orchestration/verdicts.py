@@ -13,6 +13,7 @@ import polars as pl
 
 from majors_alts_pipeline.backtest.voltarget import STALE
 from majors_alts_pipeline.config import Settings
+from majors_alts_pipeline.evidence.redflags import RULES as EVIDENCE_RULES
 
 IDENTITY_TOLERANCE = 1e-10
 """Fraction of NAV by which the ledger's identities may miss (design, The ledger)."""
@@ -184,15 +185,16 @@ def neutrality(frames: Frames, settings: Settings) -> Verdict:
 
 
 def garch_in_force(frames: Frames, settings: Settings) -> Verdict:
-    """Say when the newest volatility fit did not converge, so that an older one sizes the book."""
+    """Say when the newest volatility fit could not be used, so that an older one sizes the book."""
     stale = frames["backtest"].filter(pl.col("vol_model") == STALE).sort("date", "account")
     rows = stale.select("date", "account", "vol_forecast", "exposure_multiplier")
     return _found(
         rows,
         "every volatility fit that is in force is the newest",
         lambda row: (
-            f"backtest: on {row['date']} the newest GARCH fit had not converged and an older one sized the book; look "
-            "at the paper returns of the quarter before, or set backtest.vol_forecast to ewma"
+            f"backtest: on {row['date']} the newest GARCH fit had not converged, or to no effect of shocks, and "
+            "an older one sized the book; look at the returns of always_on before it, or set backtest.vol_forecast to "
+            "ewma"
         ),
     )
 
@@ -274,3 +276,15 @@ RULES: tuple[Rule, ...] = (
     Rule("plausible_sharpe", "kpis", "Red flag: |Sharpe| above a plausible bound", plausible_sharpe),
     Rule("drawdown_exists", "kpis", "Red flag: drawdown inconsistent with the risk taken", drawdown_exists),
 )  # fmt: skip
+
+RED_FLAGS: dict[str, str] = {name: words for name, (words, _) in EVIDENCE_RULES.items()}
+"""Name of each red flag of the evidence, and what it guards against."""
+
+
+def red_flag(flags: pl.DataFrame, name: str) -> Verdict:
+    """Judge one rule of the table `red_flags`: it fails when the rule fired for any subject."""
+    rows = flags.filter(pl.col("flag") == name)
+    fired = rows.filter("fired")
+    if fired.height:
+        return Verdict(False, fired["message"][0], fired)
+    return Verdict(True, f"{rows.height} looked at, none fired" if rows.height else "nothing to look at")

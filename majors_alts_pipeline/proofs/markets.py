@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -113,6 +114,24 @@ def run_market(seed: int, effect: float, n_alts: int, n_days: int, overrides: di
     )
 
 
+_THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes started inside use one thread: markets are independent and small, pools would fight over the cores."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def run_markets(
     seeds: Sequence[int],
     effects: Sequence[float],
@@ -125,20 +144,11 @@ def run_markets(
     """One market per (effect, seed), spread over processes; results sorted by effect and seed."""
     jobs = [(seed, effect) for effect in effects for seed in seeds]
     results: list[MarketResult] = []
-    # Markets are independent and small: one thread each beats Polars' own pool fighting over the cores.
-    previous = os.environ.get("POLARS_MAX_THREADS")
-    os.environ["POLARS_MAX_THREADS"] = "1"
-    try:
-        with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(run_market, seed, effect, n_alts, n_days, overrides) for seed, effect in jobs]
-            for done, future in enumerate(as_completed(futures), start=1):
-                results.append(future.result())
-                progress(f"simulated markets: {done} of {len(jobs)}")
-    finally:
-        if previous is None:
-            del os.environ["POLARS_MAX_THREADS"]
-        else:
-            os.environ["POLARS_MAX_THREADS"] = previous
+    with one_thread_each(), ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run_market, seed, effect, n_alts, n_days, overrides) for seed, effect in jobs]
+        for done, future in enumerate(as_completed(futures), start=1):
+            results.append(future.result())
+            progress(f"simulated markets: {done} of {len(jobs)}")
     return sorted(results, key=lambda result: (result.effect, result.seed))
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+
+import polars as pl
 
 from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.chain import Runner
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.lake.reader import LakeSource
-from majors_alts_pipeline.proofs import accounts, exactness, markets
+from majors_alts_pipeline.proofs import accounts, calibration, calibration_page, calibration_table, exactness, markets
 from majors_alts_pipeline.proofs.proof import Proof
 
 Progress = Callable[[str], None]
@@ -77,3 +80,51 @@ def prove_markets(n_markets: int, n_alts: int, n_days: int, progress: Progress) 
     # Regimes last weeks: power needs years where size does not.
     planted = markets.run_markets(planted_seeds, EFFECTS, n_alts, 2 * n_days, progress=progress)
     return [*markets.null_proofs(null), *markets.planted_proofs(planted)]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration wrote and found.
+
+    Attributes:
+        table: see `calibration_table.calibration_table`.
+        directory: where table, measurements and plot are.
+        failures: claims of size, control, selection and coverage that do not hold.
+    """
+
+    table: pl.DataFrame
+    directory: Path
+    failures: int
+
+
+def calibrate_markets(
+    plan: calibration.Plan, settings: Settings, directory: Path, code: str, progress: Progress, docs: Path | None = None
+) -> Calibration:
+    """Measure the markets of the plan, judge them and write table, measurements and plot.
+
+    Args:
+        plan: the markets.
+        settings: resolved settings of the instrument.
+        directory: receives ``calibration.csv``, ``calibration.parquet``, ``measurements.parquet``, ``calibration.png``
+            and a folder of single markets, which an interrupted run takes up again.
+        code: version of the code; markets measured by another are measured anew.
+        progress: told what is being done.
+        docs: folder whose ``calibration.md`` and ``images/calibration.png`` are renewed; None leaves them alone.
+
+    Raises:
+        RuntimeError: a market failed.
+        PageError: the page lacks its markers.
+    """
+    methods = settings.regime.methods
+    single = directory / "markets" / calibration.study_key(plan, settings, code)
+    measured = calibration.run_calibration(plan, settings, single, progress)
+    table = calibration_table.calibration_table(measured, plan, methods, code)
+    table.write_csv(directory / "calibration.csv")
+    table.write_parquet(directory / "calibration.parquet")
+    measured.write_parquet(directory / "measurements.parquet")
+    pictures = [directory / "calibration.png", *([] if docs is None else [docs / "images" / "calibration.png"])]
+    for picture in pictures:
+        calibration_page.figure(measured, table, methods, picture)
+    if docs is not None:
+        calibration_page.write_page(docs / "calibration.md", calibration_page.page_tables(table, methods))
+    return Calibration(table, directory, calibration_table.failures(table))

@@ -8,8 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from majors_alts_pipeline.report.figures import COMPONENT_NAMES, account_name, label_name
-from majors_alts_pipeline.report.html import Field, basis_points, number, p_value, percent, usd
+from majors_alts_pipeline.report.figures.costs import COMPONENT_NAMES
+from majors_alts_pipeline.report.figures.forecasts import event_name
+from majors_alts_pipeline.report.figures.stress import TEST_NAMES
+from majors_alts_pipeline.report.figures.style import account_name, label_name, method_name
+from majors_alts_pipeline.report.html import Field, Format, basis_points, number, p_value, percent, usd
 
 _pct1, _pct2 = partial(percent, digits=1), partial(percent, digits=2)
 _num0, _num1 = partial(number, digits=0), partial(number, digits=1)
@@ -19,6 +22,16 @@ _num2, _num3 = partial(number, digits=2), partial(number, digits=3)
 def component_name(name: str) -> str:
     """Attribution component as a reader calls it."""
     return COMPONENT_NAMES.get(name, name)
+
+
+def significant(value: float) -> str:
+    """Three significant digits, whatever the size."""
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
+
+
+def test_name(name: str) -> str:
+    """Test of table `robustness` as a reader calls it."""
+    return TEST_NAMES.get(name, name)
 
 
 def reason_name(name: str) -> str:
@@ -33,6 +46,72 @@ def kind_name(kind: str) -> str:
 
 
 FUNDING_KINDS = {"sum": "True daily sum", "print_scaled": "One print, scaled", "assumed": "Assumed"}
+
+EVIDENCE_FIELDS: dict[str, Field] = {
+    "horizon_days": Field("Ahead", "days"),
+    "hac_t": Field("t", "Newey-West", _num2),
+    "n_effective": Field("Effective", "independent days", _num0),
+    "warning": Field("Warning", wrap=True),
+    "event": Field("Forecast of", "", event_name),
+    "n": Field("Forecasts"),
+    "base_rate": Field("Base rate", "%", _pct1),
+    "brier": Field("Brier", "score", _num3),
+    "brier_base": Field("Brier of the base rate", "score", _num3),
+    "log_score": Field("Log score", "nats", _num3),
+    "log_score_base": Field("Log score of the base rate", "nats", _num3),
+    "dm_t": Field("t, better if > 0", "HAC", _num2),
+    "bin": Field("Bin"),
+    "ic": Field("IC", "correlation", _num3),
+    "winner": Field("Winner"),
+    "is_sharpe": Field("Sharpe in sample", "per year", _num2),
+    "oos_sharpe": Field("Sharpe out of sample", "per year", _num2),
+    "start": Field("From", "UTC day"),
+    "end": Field("To", "UTC day"),
+    "chosen": Field("Chosen", wrap=True),
+    "n_train": Field("Training", "days"),
+    "n_test": Field("Test", "days"),
+    "test": Field("Changed", "", test_name),
+    "case": Field("Case"),
+    "capital_usd": Field("Capital", "USD", usd),
+    "impact_annual": Field("Impact paid", "% of NAV per year", _pct2),
+    "participation_p95": Field("Share of daily volume", "95th percentile", _pct2),
+    "variant": Field("Variant", "", str),
+    "overrides": Field("Differs in", "JSON", wrap=True),
+    "parameter": Field("Parameter"),
+    "n_values": Field("Values"),
+    "spread": Field("Range of mean Sharpe", "per year", _num2),
+    "level": Field("Level", "", _pct1),
+    "n_exceptions": Field("Exceptions", "days"),
+    "expected": Field("Expected", "days", _num1),
+    "kupiec_lr": Field("Kupiec", "LR", _num2),
+    "kupiec_p": Field("p, count", "", p_value),
+    "independence_lr": Field("Christoffersen", "LR", _num2),
+    "coverage_p": Field("p, count and clustering", "", p_value),
+    "es": Field("Mean on exceptions", "% per day", _pct2),
+    "flag": Field("Rule", "", reason_name),
+    "subject": Field("Subject"),
+    "fired": Field("Fired"),
+    "value": Field("Measured", "", significant),
+    "bound": Field("Bound", "", significant),
+    "message": Field("What it means", wrap=True),
+}
+
+SELECTION_FORMATS: dict[str, tuple[str, Format]] = {
+    "n_trials": ("Configurations tried", _num0),
+    "n_effective_trials": ("Effectively independent of them", _num1),
+    "sharpe": ("Sharpe ratio, net", _num2),
+    "expected_max_sharpe": ("Sharpe ratio the best of them would show by luck", _num2),
+    "psr": ("Probabilistic Sharpe ratio", _pct1),
+    "dsr": ("Deflated Sharpe ratio", _pct1),
+    "min_trl_years": ("Minimum track record (years)", _num1),
+    "min_btl_years": ("Minimum backtest length (years)", _num1),
+    "pbo": ("Probability of backtest overfitting", _pct1),
+    "spa_lower": ("SPA p-value, lower", p_value),
+    "spa_consistent": ("SPA p-value, consistent", p_value),
+    "spa_upper": ("SPA p-value, upper", p_value),
+    "stepm_superior": ("Variants StepM finds superior", _num0),
+}
+"""Measure of table `selection` to its title and format, in the order shown."""
 
 KPI_FIELDS: dict[str, Field] = {
     "n_days": Field("Days"),
@@ -158,6 +237,17 @@ FIELDS: dict[str, Field] = {
     "ex_post": Field("Ex post", "beta", _num3),
     "error": Field("Ex post − ex ante", "beta", _num3),
     "p_value": Field("p-value", "", p_value),
+    **{
+        name: Field(title, "bp per day", basis_points)
+        for name, title in {"p05": "5 %", "p25": "25 %", "median": "Median", "p75": "75 %", "p95": "95 %"}.items()
+    },
+    "method": Field("Method", "", method_name),
+    "state": Field("State", "", reason_name),
+    "native_state": Field("Its own word", "", reason_name),
+    "days_in_regime": Field("For", "days"),
+    "converged": Field("Converged"),
+    "note": Field("Note", wrap=True),
+    **EVIDENCE_FIELDS,
 }
 
 

@@ -1,12 +1,10 @@
-"""HTML of the report: number formats, tables, figures, the page. Text in, text out; nothing is computed."""
+"""HTML of the report: number formats, tables and small blocks. Text in, text out; nothing is computed."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import polars as pl
@@ -177,53 +175,6 @@ def render_month_grid(monthly: pl.DataFrame, title: str) -> str:
     return wrap_table(head + '<th scope="col" class="num">Year</th>', rows, title, "monthly_returns")
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A Plotly figure with its words.
-
-    Attributes:
-        name: anchor and element id, unique on the page.
-        title: heading.
-        figure: Plotly JSON, ``{"data": [...], "layout": {...}}``, without colours of text or grid: the page
-            sets them for the light or dark theme.
-        caption: what the figure shows, with the key number in words.
-        tables: names of the tables that hold its data.
-        height: pixels.
-    """
-
-    name: str
-    title: str
-    figure: Mapping[str, Any]
-    caption: str
-    tables: Sequence[str]
-    height: int = 380
-
-
-def render_chart(chart: Chart) -> str:
-    """Figure element: heading, plot box, caption with links; the figure's JSON beside it as inert data."""
-    data = json.dumps(chart.figure, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    data = data.replace("<", "\\u003c")
-    links = " ".join(file_links(name) for name in chart.tables)
-    label = escape(f"{chart.title}. {chart.caption}", quote=True)
-    return (
-        f'<figure class="chart" id="{chart.name}"><h3>{escape(chart.title)}</h3>'
-        f'<div class="plot" role="img" aria-label="{label}" id="plot-{chart.name}" '
-        f'style="height:{chart.height}px"><noscript>This figure needs JavaScript; its data are linked below.'
-        f"</noscript></div>"
-        f'<script type="application/json" id="data-{chart.name}">{data}</script>'
-        f"<figcaption>{escape(chart.caption)} {links}</figcaption></figure>"
-    )
-
-
-@dataclass(frozen=True)
-class Part:
-    """One chapter of the page: anchor, heading, and its blocks of HTML in order."""
-
-    name: str
-    title: str
-    blocks: Sequence[str] = field(default_factory=tuple)
-
-
 def paragraph(text: str, kind: str = "") -> str:
     """Escaped paragraph."""
     attribute = f' class="{kind}"' if kind else ""
@@ -259,45 +210,11 @@ def details(summary: str, body: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def render_page(
-    *, title: str, simulated: bool, verdict: str, lead: Sequence[str], parts: Sequence[Part], footer: str
-) -> str:
-    """Whole self-contained page: styles, Plotly and data inline, no reference to any other host.
+def link(page: str, anchor: str, text: str) -> str:
+    """Link to a section of a page of the report; the single-file variant turns it into a jump."""
+    return f'<a href="{page}.html{f"#{anchor}" if anchor else ""}">{escape(text)}</a>'
 
-    Args:
-        title: document title and h1.
-        simulated: stamp SIMULATED on the page.
-        verdict: the one-sentence answer.
-        lead: HTML blocks under it (headline numbers, warnings).
-        parts: chapters in order.
-        footer: one line of provenance.
-    """
-    from plotly.offline import get_plotlyjs
 
-    room = files("majors_alts_pipeline.report")
-    style = (room / "style.css").read_text()
-    script = (room / "page.js").read_text()
-    stamp = (
-        '<p class="stamp" role="note">SIMULATED <span>not a market: every number on this page comes from a '
-        "simulated lake</span></p>"
-    )
-    links = "".join(f'<li><a href="#{part.name}">{escape(part.title)}</a></li>' for part in parts)
-    chapters = "".join(
-        f'<section id="{part.name}"><h2>{escape(part.title)}</h2>{"".join(part.blocks)}</section>' for part in parts
-    )
-    shown_title = f"SIMULATED: {title}" if simulated else title
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{escape(shown_title)}</title><style>{style}</style></head>"
-        f'<body{" class=simulated" if simulated else ""}><a class="skip" href="#main">Skip to the report</a>'
-        "<header><p class=kicker>majors-alts "
-        f"pipeline</p><h1>{escape(title)}</h1>{stamp if simulated else ''}"
-        f'<p class="verdict">{escape(verdict)}</p>{"".join(lead)}</header>'
-        f'<div class="columns"><nav aria-label="Contents"><ol>{links}</ol></nav>'
-        f'<main id="main">{chapters}</main></div>'
-        f"<footer>{escape(footer)}</footer>"
-        f"<script>{get_plotlyjs()}</script><script>{script}</script></body></html>\n"
-    )
+def heading(text: str) -> str:
+    """Heading of a group of blocks within a section."""
+    return f"<h3>{escape(text)}</h3>"

@@ -33,6 +33,23 @@
     return layout;
   }
 
+  // Days that are not evenly spaced are sent as the steps between them.
+  function unpack(trace) {
+    if (trace.meta && trace.meta.steps) {
+      var day = Date.parse(trace.x0 + "T00:00:00Z");
+      trace.x = trace.meta.steps.map(function (step) {
+        day += step * 86400000;
+        return new Date(day).toISOString().slice(0, 10);
+      });
+      delete trace.x0;
+    }
+    return trace;
+  }
+
+  function wrapped(label) {
+    return typeof label === "string" ? label.replace(/(.{14,24}?) /, "$1<br>") : label;
+  }
+
   // On a phone: room for the plot rather than for ticks, margins and colour scales (the captions state the scales).
   function narrow(figure, box) {
     if (box.clientWidth >= 560) { return figure; }
@@ -41,14 +58,19 @@
     Object.keys(layout).filter(isAxis).forEach(function (key) {
       if (layout[key].type === "date") { Object.assign(layout[key], { nticks: 4, tickangle: 0 }); }
     });
-    figure.data.forEach(function (trace) { if (trace.type === "heatmap") { trace.showscale = false; } });
+    figure.data.forEach(function (trace) {
+      if (trace.type === "heatmap") { trace.showscale = false; } else if (trace.y) { trace.y = trace.y.map(wrapped); }
+    });
+    if (layout.yaxis.categoryarray) { layout.yaxis.categoryarray = layout.yaxis.categoryarray.map(wrapped); }
     return figure;
   }
 
   function draw(box) {
     if (drawn.indexOf(box) >= 0) { return; }
     drawn.push(box);
-    var figure = narrow(JSON.parse(document.getElementById(box.id.replace("plot-", "data-")).textContent), box);
+    var figure = JSON.parse(document.getElementById(box.id.replace("plot-", "data-")).textContent);
+    figure.data = figure.data.map(unpack);
+    narrow(figure, box);
     Plotly.newPlot(box, figure.data, paint(figure.layout), {
       responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
       displayModeBar: box.clientWidth < 560 ? false : "hover",

@@ -20,6 +20,7 @@ from majors_alts_pipeline.report.html import (
     percent,
     signed_basis_points,
 )
+from majors_alts_pipeline.report.tables import accounts
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _assumed_funding(backtest: pl.DataFrame, held_funding: pl.DataFrame, overall
 
     rows = []
     for account in _BOOKS:
-        share = tables.share_of_kind(held_funding, account, tables.ASSUMED)
+        share = accounts.share_of_kind(held_funding, account, tables.ASSUMED)
         if not share:
             continue
         days = backtest.filter(pl.col("date") >= evaluation_start(backtest), account=account).sort("date")

@@ -115,6 +115,16 @@ def test_a_later_outcome_changes_no_earlier_score():
     assert probability_scores(rows(probability, known), delay=1).equals(cut)
 
 
+def test_days_without_a_forecast_teach_the_base_rate():
+    probability, outcome = drawn(7, 300)
+    late = [*[None] * 200, *probability[200:]]
+    score = probability_scores(rows(late, outcome), delay=2).row(0, named=True)
+    base = base_rates(days(300), outcome, 1, 2)[200:]
+    assert score["n"] == 100
+    assert score["log_score_base"] == pytest.approx(log_scores(base, outcome[200:]).mean(), rel=1e-12)
+    assert score["base_rate"] == pytest.approx(outcome[200:].mean(), rel=1e-12)
+
+
 def test_tables_have_a_row_for_what_was_judged_only():
     probability, outcome = drawn(6, 100)
     frame = pl.concat([

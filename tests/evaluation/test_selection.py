@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from majors_alts_pipeline.evaluation.contracts import SELECTION
 from majors_alts_pipeline.evaluation.selection import (
     Moments,
-    Search,
-    SelectionRules,
     annualisation_factor,
     daily_sharpes,
     deflated_sharpe,
@@ -22,7 +19,6 @@ from majors_alts_pipeline.evaluation.selection import (
     min_track_record,
     moments,
     probabilistic_sharpe,
-    selection_table,
     trials_deviation,
 )
 
@@ -189,63 +185,3 @@ def test_a_crowd_of_copies_does_not_lower_the_hurdle():
     assert trials_deviation(skilled) > 0.3
     with pytest.raises(ValueError, match="two days"):
         trials_deviation(copies[:1])
-
-
-RULES = SelectionRules(blocks=8, reps=100, confidence=0.95, target_annual=1.0, seed=1)
-
-
-def values(returns, trials, n):
-    table = selection_table("x", returns, Search(trials, n), RULES)
-    assert table.schema == SELECTION.schema
-    assert set(table["measure"]) == {
-        "n_trials", "n_effective_trials", "sharpe", "expected_max_sharpe", "psr", "dsr", "min_trl_years",
-        "min_btl_years", "pbo", "spa_lower", "spa_consistent", "spa_upper", "stepm_superior",
-    }  # fmt: skip
-    assert (table["note"] != "").all()
-    return {row["measure"]: row for row in table.iter_rows(named=True)}
-
-
-def test_table_of_the_best_of_noise_and_of_skill():
-    rng = np.random.default_rng(4)
-    trials = groups(rng, 700, [1] * 30, 0.0)
-    best = trials[:, np.argmax(daily_sharpes(trials))]
-    luck = values(best, trials, 60)
-    assert luck["n_effective_trials"]["value"] == pytest.approx(60, rel=0.02)
-    assert luck["psr"]["value"] > 0.95 > luck["dsr"]["value"]
-    assert luck["sharpe"]["low"] < luck["sharpe"]["value"] < luck["sharpe"]["high"]
-    assert luck["spa_consistent"]["value"] > 0.05
-    assert luck["stepm_superior"]["value"] == 0
-    trials[:, 3] += 0.003
-    skill = values(trials[:, 3], trials, 60)
-    assert skill["dsr"]["value"] > 0.99
-    assert skill["pbo"]["value"] == 0.0
-    assert skill["stepm_superior"]["value"] == 1
-    assert skill["min_trl_years"]["value"] < 1
-
-
-def test_more_trials_never_make_the_same_account_more_credible():
-    rng = np.random.default_rng(5)
-    trials = groups(rng, 400, [5] * 4, 0.9)
-    dsr = [values(trials[:, 0], trials, n)["dsr"]["value"] for n in (20, 100, 1000)]
-    assert dsr == sorted(dsr, reverse=True)
-    with pytest.raises(ValueError, match="19 trials in all, but returns of 20"):
-        Search(trials, 19)
-    with pytest.raises(ValueError, match="399 days"):
-        selection_table("x", trials[1:, 0], Search(trials, 20), RULES)
-
-
-def test_what_cannot_be_computed_is_null_and_says_why():
-    idle = values(np.zeros(300), np.zeros((300, 3)), 3)
-    assert {name for name, row in idle.items() if row["value"] is not None} == {
-        "n_trials", "n_effective_trials", "min_btl_years",
-    }  # fmt: skip
-    assert idle["dsr"]["note"] == "constant or too few returns"
-    lonely = values(groups(np.random.default_rng(0), 300, [1], 0.0)[:, 0], np.empty((300, 0)), 1)
-    assert lonely["dsr"]["value"] is None
-    assert lonely["dsr"]["note"] == "no trial with returns"
-    short = values(np.array([0.1, -0.1]), np.array([[0.1], [-0.1]]), 1)
-    assert [name for name, row in short.items() if row["value"] is not None] == ["n_trials"]
-    losing = groups(np.random.default_rng(1), 300, [1] * 3, 0.0) - 0.01
-    loser = values(losing[:, 0], losing, 3)
-    assert loser["min_trl_years"]["value"] is None
-    assert "no length would do" in loser["min_trl_years"]["note"]

@@ -89,7 +89,7 @@ tracker_betas = _stage("tracker_betas")
 basket = _stage("basket")
 book_outcome = _stage("book_outcome")
 regime_model = _stage("regime_model")
-regime = _stage("regime", "regime", "regime_probability")
+regime = _stage("regime", "regime", "regime_probability", "regime_weights")
 backtest = _stage("backtest", "backtest", "positions")
 kpis = _stage("kpis")
 

@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 
 from majors_alts_pipeline.config import Settings, load_settings
+from majors_alts_pipeline.regime.composite import Candidate
 from majors_alts_pipeline.report.build import ReportContext
 from majors_alts_pipeline.tables import TABLES
 
+PARAMS = Candidate("balanced", (("breadth_up", 1.0), ("momentum_7", -0.5)), 4.0, 1, 0.25, 0.4, 3).to_json()
 LABELS = ("RISK_ON_MAJORS", "BALANCED", "RISK_ON_ALTS")
 ACCOUNTS = ("regime", "always_on", "btc", "eth", "btc_eth", "alt_index", "random_regimes")
 BOOK = 20
@@ -161,6 +163,59 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
         ),
     )
 
+    # Two more methods: one that sees the same a little later, one that only guesses.
+    others = []
+    for method, chances in (
+        ("hmm", np.roll(np.column_stack([p_major, 1 - p_major - p_alts, p_alts]), 3, axis=0)),
+        ("consensus", rng.dirichlet((2.0, 3.0, 2.0), n_days)),
+    ):
+        others.append(
+            regime.with_columns(
+                method=pl.lit(method),
+                label=pl.Series(np.array(LABELS)[chances.argmax(axis=1)]),
+                score=pl.Series(chances[:, 0] - chances[:, 2]),
+                p_risk_on_majors=pl.Series(chances[:, 0]),
+                p_balanced=pl.Series(chances[:, 1]),
+                p_risk_on_alts=pl.Series(chances[:, 2]),
+                native_state=pl.lit("STATE_1" if method == "hmm" else None, pl.String),
+                disagreement=pl.Series(rng.uniform(0, 0.6, n_days))
+                if method == "consensus"
+                else pl.lit(None, pl.Float64),
+            )
+        )
+    regime = pl.concat(
+        [regime.with_columns(configured=pl.lit(True)), *(o.with_columns(configured=pl.lit(False)) for o in others)]
+    )
+    regime = _fill("regime", regime)
+    probability = pl.concat([
+        regime.select(
+            "date", "method", state=pl.lit(label),
+            probability=(1 - 0.1 * horizon) * pl.col(f"p_{label.lower()}") + 0.1 * horizon / 3,
+        ).with_columns(horizon_days=pl.lit(horizon, pl.Int32))
+        for label in LABELS for horizon in (0, 1, 5)
+    ])  # fmt: skip
+    market = pl.DataFrame({
+        "date": stamps, "close": close[:, 0], "majors_minus_alts": ret[:, :2].mean(1) - np.median(ret[:, 2:], axis=1),
+        "average_correlation": 0.5 + 0.2 * np.sin(np.arange(n_days) / 40), "n_correlated": n,
+    })  # fmt: skip
+
+    weights = pl.concat([
+        pl.DataFrame({"date": stamps, "method": method, "weight": share, "skill": skill, "p_book_up": 0.52})
+        for method, share, skill in (("composite", 0.6, 0.01), ("hmm", 0.4, -0.02))
+    ])  # fmt: skip
+    index = ret[:, 2:].mean(axis=1)
+    trackers = pl.concat([
+        pl.DataFrame({"date": stamps, "tracker": tracker, "level": 100 * np.cumprod(1 + one), "ret": one})
+        for tracker, one in (("alt_index", index), ("btc_dominance", ret[:, 0] - index))
+    ])  # fmt: skip
+    tracker_betas = pl.concat([
+        _long(days, assets, beta=np.broadcast_to(slope, (n_days, n)), n_obs=60 + np.zeros((n_days, n), dtype=int))
+        .with_columns(tracker=pl.lit(tracker)).filter(pl.col("asset_id") != "ALT05")
+        for tracker, slope in (
+            ("alt_index", np.r_[0.6, 0.9, np.ones(n_alts)]), ("btc_dominance", np.r_[0.1, -0.5, -np.ones(n_alts)])
+        )
+    ])  # fmt: skip
+
     refit_days = np.unique(month_start[month_start >= stamps[0]])
     candidates = 9
     grid = (
@@ -173,7 +228,9 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
         )
         .with_columns(
             method=pl.lit("composite"),
-            params=pl.lit('{"scheme":"balanced","enter":0.25}'),
+            params=pl.lit(PARAMS),
+            converged=pl.lit(True),
+            note=pl.lit(""),
             n_obs=(pl.col("date") - days[0]).dt.total_days(),
             train_end=pl.col("date").dt.offset_by("-6d"),
             in_force=pl.when(pl.col("date") > days[0] + timedelta(days=430))
@@ -264,6 +321,8 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
         "btc_eth": (np.eye(n)[0] + np.eye(n)[1]) / 2,
         "alt_index": np.r_[0, 0, np.full(n_alts, 1 / n_alts)],
     }
+    waiting = np.arange(n_days) < 90
+    forecast = pl.Series(np.where(waiting, np.nan, 0.2 + 0.05 * np.sin(np.arange(n_days) / 30))).fill_nan(None)
     accounts, positions = [], []
     for name in ACCOUNTS:
         target = weight * exposure[name][:, None] if name in exposure else np.tile(plain[name], (n_days, 1))
@@ -307,6 +366,8 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
                     "regime": names,
                     "regime_traded": np.r_[names[:1], names[:1], names[:-2]],
                     "exposure_multiplier": 1.0,
+                    "vol_forecast": forecast,
+                    "vol_model": np.where(waiting, "none", "ewma"),
                     "n_positions": (target != 0).sum(1),
                     "n_dead_exits": (dead > 0).sum(1),
                     "n_waiting": (np.arange(n_days) % 100 == 99) * (2 if name == "alt_index" else 0),
@@ -356,6 +417,11 @@ def make_world(n_days: int = 900, n_alts: int = 30, seed: int = 3, dies: bool = 
         "basket": basket,
         "regime_model": regime_model,
         "regime": regime,
+        "regime_probability": _fill("regime_probability", probability),
+        "regime_weights": _fill("regime_weights", weights),
+        "market": _fill("market", market),
+        "trackers": _fill("trackers", trackers),
+        "tracker_betas": _fill("tracker_betas", tracker_betas),
         "backtest": backtest,
         "positions": _fill("positions", pl.concat(positions)),
         "kpis": kpis,

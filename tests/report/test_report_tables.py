@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_world import make_world
 
-from majors_alts_pipeline.report import figures, tables
+from majors_alts_pipeline.report import tables
 from majors_alts_pipeline.report.fields import kind_name
+from majors_alts_pipeline.report.figures import style
 from majors_alts_pipeline.report.html import basis_points, number, p_value, percent, signed_basis_points, usd
+from majors_alts_pipeline.report.tables import accounts, book, market, regimes, sweep
 
 
 def _majors(world):
@@ -29,7 +31,7 @@ def _account(returns):
 
 def test_attribution_adds_up_to_the_change_of_nav(world):
     backtest = world.frames["backtest"]
-    totals = tables.attribution(backtest)
+    totals = accounts.attribution(backtest)
     net = totals.filter(component="net")
     parts = totals.filter(pl.col("component").is_in(tables.COMPONENTS)).group_by("account").agg(pl.col("usd").sum())
     last = backtest.filter(pl.col("date") == pl.col("date").max())
@@ -41,18 +43,18 @@ def test_attribution_adds_up_to_the_change_of_nav(world):
         assert net.filter(account=account)["of_capital"].item() == pytest.approx(share, abs=1e-9)
 
 
-@pytest.mark.parametrize("table", [tables.attribution_by_leg, tables.attribution_by_asset])
+@pytest.mark.parametrize("table", [accounts.attribution_by_leg, accounts.attribution_by_asset])
 def test_finer_attribution_adds_up_to_the_account(world, table):
     finer = table(world.frames["positions"]).group_by("account").agg(pl.col("net").sum())
-    whole = tables.attribution(world.frames["backtest"]).filter(component="net")
+    whole = accounts.attribution(world.frames["backtest"]).filter(component="net")
     for account in ("regime", "always_on"):
         expected = whole.filter(account=account)["usd"].item()
         assert finer.filter(account=account)["net"].item() == pytest.approx(expected, abs=1e-4)
 
 
 def test_funding_by_leg_ends_at_the_funding_of_the_account(world):
-    legs = tables.funding_by_leg(world.frames["positions"], world.frames["backtest"])
-    assert legs.filter(account="regime", leg="alt")["date"].to_list() == world.frames["regime"]["date"].to_list()
+    legs = accounts.funding_by_leg(world.frames["positions"], world.frames["backtest"])
+    assert legs.filter(account="regime", leg="alt")["date"].to_list() == world.frames["market"]["date"].to_list()
     ends = legs.filter(pl.col("date") == pl.col("date").max()).group_by("account").agg(pl.col("cumulative").sum())
     for account in ("regime", "always_on"):
         paid = world.frames["backtest"].filter(account=account)["pnl_funding"].sum()
@@ -83,8 +85,8 @@ def _slow_drawdowns(returns):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([-0.3, -0.1, -0.013, 0.0, 0.017, 0.11, 0.4]), min_size=1, max_size=40))
 def test_drawdowns_are_those_of_a_walk_along_the_path(returns):
-    daily = tables.daily_accounts(_account(returns))
-    got = tables.drawdown_table(daily, worst=100)
+    daily = accounts.daily_accounts(_account(returns))
+    got = accounts.drawdown_table(daily, worst=100)
     first = date(2024, 1, 1)
 
     def row(day):
@@ -99,88 +101,57 @@ def test_drawdowns_are_those_of_a_walk_along_the_path(returns):
 
 def test_months_compound_to_the_whole(world):
     backtest = world.frames["backtest"]
-    months = tables.monthly_returns(backtest)
+    months = accounts.monthly_returns(backtest)
     assert months["n_days"].sum() == backtest.height
     whole = months.group_by("account").agg(growth=(1 + pl.col("ret_net")).product())
-    daily = tables.daily_accounts(backtest).filter(pl.col("date") == pl.col("date").max())
+    daily = accounts.daily_accounts(backtest).filter(pl.col("date") == pl.col("date").max())
     joined = whole.join(daily.select("account", expected="growth"), on="account")
     assert np.allclose(joined["growth"], joined["expected"], rtol=1e-12)
 
 
-def test_rolling_betas_equal_statsmodels(world):
-    statsmodels = pytest.importorskip("statsmodels.regression.rolling")
-    from statsmodels.tools import add_constant
-
-    window = 60
-    backtest, majors = world.frames["backtest"], _majors(world)
-    got = tables.rolling_betas(backtest, majors, window).filter(account="always_on")
-    y = backtest.filter(account="always_on").sort("date")["ret_gross"].to_numpy()
-    x = add_constant(majors.select("btc", "eth").to_numpy())
-    fit = statsmodels.RollingOLS(y, x, window=window).fit()
-    invested = slice(130, None)
-    for k, factor in enumerate(("btc", "eth"), start=1):
-        one = got.filter(factor=factor)
-        assert np.allclose(one["beta"].to_numpy()[invested], fit.params[invested, k], rtol=1e-7, atol=1e-10)
-        assert np.allclose(one["se"].to_numpy()[invested], fit.bse[invested, k], rtol=1e-7)
-    assert got["beta"].null_count() == 2 * (window - 1)
-
-
-def test_rolling_betas_of_an_idle_book_are_zero_and_of_btc_one(world):
-    backtest, majors = world.frames["backtest"], _majors(world)
-    idle = pl.when(pl.col("account") == "regime").then(0.0)
-    btc = backtest.select("date", "account").join(majors, on="date", how="left")["btc"]
-    twisted = backtest.with_columns(ret_gross=idle.when(pl.col("account") == "always_on").then(btc).otherwise(0.0))
-    got = tables.rolling_betas(twisted, majors, 60).drop_nulls("beta")
-    assert (got.filter(account="regime")["beta"] == 0).all()
-    assert got.filter(account="regime")["se"].null_count() == got.filter(account="regime").height
-    assert np.allclose(got.filter(account="always_on", factor="btc")["beta"], 1.0, atol=1e-9)
-    assert np.allclose(got.filter(account="always_on", factor="eth")["beta"], 0.0, atol=1e-9)
-    assert tables.rolling_betas(backtest.head(10), majors, 60).height == 0
-
-
 def test_episodes_cover_every_day_once(world):
-    regime = world.frames["regime"]
-    episodes = tables.regime_episodes(regime)
+    regime = world.frames["regime"].filter(method="composite")
+    episodes = regimes.regime_episodes(regime)
     assert episodes["n_days"].sum() == regime.height
     assert (episodes["label"] != episodes["label"].shift(1)).fill_null(True).all()
     spans = (episodes["end"] - episodes["start"]).dt.total_days() + 1
     assert spans.to_list() == episodes["n_days"].to_list()
-    summary = tables.regime_summary(regime)
+    summary = regimes.regime_summary(regime)
     assert summary["share"].sum() == pytest.approx(1)
     assert summary["n_episodes"].sum() == episodes.height
-    moves = tables.regime_transitions(regime)
+    moves = regimes.regime_transitions(regime)
     assert np.allclose(moves.select(tables.LABELS).to_numpy().sum(axis=1), 1)
     assert moves["n_days"].sum() == regime.height - 1
 
 
 def test_an_ended_asset_is_found_and_its_exits_counted(world):
     panel, universe = world.frames["panel"].lazy(), world.frames["universe"].lazy()
-    ended = tables.ended_assets(panel, universe, world.settings.lake.price_carry_days)
+    ended = market.ended_assets(panel, universe, world.settings.lake.price_carry_days)
     assert ended["asset_id"].to_list() == ["ALT00"]
     own = world.frames["panel"].filter(pl.col("asset_id") == "ALT00", pl.col("price_age_days") == 0)
     assert ended["last_date"].item() == own["date"].max()
     assert ended["last_price"].item() == own.sort("date")["close"][-1]
-    exits = tables.dead_exits(world.frames["positions"])
+    exits = accounts.dead_exits(world.frames["positions"])
     assert exits.height == world.frames["backtest"]["n_dead_exits"].filter(
         world.frames["backtest"]["account"].is_in(["regime", "always_on"])
     ).sum()  # fmt: skip
-    text = tables.survivorship_statement(ended, 32, date(2025, 10, 4))
+    text = market.survivorship_statement(ended, 32, date(2025, 10, 4))
     assert "1 of 32 assets stop trading inside this lake" in text
     assert "ALT00" in text
 
 
 def test_a_lake_of_survivors_says_so():
     world = make_world(n_days=120, dies=False)
-    ended = tables.ended_assets(world.frames["panel"].lazy(), world.frames["universe"].lazy(), 3)
+    ended = market.ended_assets(world.frames["panel"].lazy(), world.frames["universe"].lazy(), 3)
     assert ended.height == 0
-    text = tables.survivorship_statement(ended, 32, date(2023, 8, 16))
+    text = market.survivorship_statement(ended, 32, date(2023, 8, 16))
     assert text.startswith("No series ends inside this lake: all 32 assets")
     assert "the sign of the net bias is open" in text
 
 
 def test_funding_coverage_counts_what_is_missing(world):
     panel, universe = world.frames["panel"], world.frames["universe"]
-    coverage = tables.funding_coverage(panel.lazy(), universe.lazy())
+    coverage = market.funding_coverage(panel.lazy(), universe.lazy())
     eligible = universe.filter("eligible")
     assert coverage["n_asset_days"].sum() == eligible.height
     assert np.allclose(coverage.select("sum", "print_scaled", "missing").to_numpy().sum(axis=1), 1)
@@ -190,7 +161,7 @@ def test_funding_coverage_counts_what_is_missing(world):
 
 def test_funding_of_positions_counts_the_days_held_over(world):
     positions, backtest = world.frames["positions"], world.frames["backtest"]
-    held = tables.held_funding(positions, world.frames["panel"].lazy(), backtest)
+    held = accounts.held_funding(positions, world.frames["panel"].lazy(), backtest)
     last = backtest["date"].max()
     for account in ("regime", "always_on"):
         over = positions.filter(pl.col("units") != 0, pl.col("date") < last, account=account)
@@ -199,7 +170,7 @@ def test_funding_of_positions_counts_the_days_held_over(world):
         assert one["share"].sum() == pytest.approx(1)
         without = one.filter(kind="assumed", leg="alt")["position_days"].item()
         assert without >= (over["asset_id"] == "ALT03").sum() > 0
-        assert tables.share_of_kind(held, account, "assumed") == pytest.approx(without / over.height)
+        assert accounts.share_of_kind(held, account, "assumed") == pytest.approx(without / over.height)
         moved = over.with_columns(pl.col("date").dt.offset_by("1d")).select("date", "asset_id", "value_usd")
         paid = positions.filter(account=account).join(moved, on=["date", "asset_id"], suffix="_eve")
         assert one["usd"].sum() == pytest.approx(paid["pnl_funding"].sum())
@@ -211,7 +182,7 @@ def test_a_rescaled_print_is_a_print():
     held = pl.DataFrame(
         {"account": "regime", "kind": ["print_scaled", "print_scaled_rescaled", "sum"], "share": [0.2, 0.3, 0.5]}
     )
-    assert tables.share_of_kind(held, "regime", "print_scaled") == pytest.approx(0.5)
+    assert accounts.share_of_kind(held, "regime", "print_scaled") == pytest.approx(0.5)
     assert kind_name("print_scaled_rescaled") == "One print, scaled, was percent"
 
 
@@ -236,11 +207,11 @@ def test_alts_without_funding_are_ranked_among_the_most_traded():
     )
     returns = {"A": 0.01, "B": 0.05, "C": 0.03, "D": 0.2, "E": 0.9}
     panel = pl.DataFrame({"date": days[1], "asset_id": list(returns), "ret": list(returns.values())})
-    got = tables.unfunded_alts(universe.lazy(), panel.lazy(), n_alts=3)
+    got = market.unfunded_alts(universe.lazy(), panel.lazy(), n_alts=3)
     assert got["asset_id"].to_list() == ["B", "B"]
     assert got["ret_next"].to_list() == [0.05, None]
     assert got["ret_next_kept"].to_list() == [pytest.approx(0.02), None]
-    names = tables.unfunded_names(got)
+    names = market.unfunded_names(got)
     assert names.select("asset_id", "n_days").rows() == [("B", 2)]
 
 
@@ -249,47 +220,47 @@ def test_every_day_is_decided_by_one_thing():
     regime = pl.DataFrame(
         {"date": days, "score": [None] * 3 + [0.1] * 7, "in_force": ["default"] * 6 + ["walk_forward"] * 4}
     )
-    got = dict(tables.decided_by(regime, date(2024, 1, 1), date(2024, 1, 10), lag=1).iter_rows())
+    got = dict(regimes.decided_by(regime, date(2024, 1, 1), date(2024, 1, 10), lag=1).iter_rows())
     assert got == {"walk_forward": 2, "default": 3, "no_score": 5}
 
 
 def test_execution_counts_what_was_not_done_as_decided(world):
     backtest = world.frames["backtest"]
-    held = tables.held_funding(world.frames["positions"], world.frames["panel"].lazy(), backtest)
-    got = tables.execution(backtest, held)
+    held = accounts.held_funding(world.frames["positions"], world.frames["panel"].lazy(), backtest)
+    got = accounts.execution(backtest, held)
     assert got["account"].to_list() == list(tables.ACCOUNTS)
     index = got.row(by_predicate=pl.col("account") == "alt_index", named=True)
     assert (index["days_waiting"], index["orders_waiting"]) == (9, 18)
     assert index["assumed_share"] is None
     assert got.filter(account="regime")["assumed_share"].item() > 0
     assert got["n_dead_exits"].sum() == backtest["n_dead_exits"].sum()
-    yearly = tables.attribution(backtest).filter(component="pnl_funding_assumed")
+    yearly = accounts.attribution(backtest).filter(component="pnl_funding_assumed")
     assert np.allclose(got["assumed_annual"], yearly["per_year"])
 
 
 def test_universe_counts_agree(world):
     universe = world.frames["universe"]
-    daily = tables.universe_daily(universe.lazy())
+    daily = market.universe_daily(universe.lazy())
     assert daily["n_priced"].sum() == universe.height
     alts = universe.filter(pl.col("eligible") & (pl.col("role") == "alt"))
     assert daily["n_eligible_alts"].sum() == alts.height
-    reasons = tables.universe_reasons(universe.lazy())
+    reasons = market.universe_reasons(universe.lazy())
     excluded = universe.filter(~pl.col("eligible")).height
     assert reasons["mean_assets"].sum() * daily.height == pytest.approx(excluded)
 
 
 def test_basket_counts_agree(world):
     basket = world.frames["basket"]
-    daily = tables.basket_daily(basket)
-    members = tables.basket_members(basket)
+    daily = book.basket_daily(basket)
+    members = book.basket_members(basket)
     assert daily["n_alts"].sum() == members.filter(leg="alt")["n_days"].sum()
     assert daily["short_weight"].sum() == pytest.approx(basket.filter(pl.col("weight") < 0)["weight"].sum())
-    assert tables.basket_status(daily)["n_days"].sum() == daily.height
+    assert book.basket_status(daily)["n_days"].sum() == daily.height
 
 
 def test_quartiles_use_the_label_known_before_the_return(world):
     backtest = world.frames["backtest"]
-    got = tables.return_quartiles(backtest).filter(account="always_on", label="RISK_ON_ALTS")
+    got = regimes.return_quartiles(backtest).filter(account="always_on", label="RISK_ON_ALTS")
     rows = backtest.filter(account="always_on", regime_traded="RISK_ON_ALTS")["ret_net"].to_numpy()
     assert got["n_days"].item() == rows.size
     assert got["mean"].item() == pytest.approx(rows.mean())
@@ -316,13 +287,142 @@ def test_numbers_are_shown_with_units(shown, expected):
     assert shown == expected
 
 
+def _days_drawn(trace):
+    if "meta" in trace:
+        moved = np.cumsum(trace["meta"]["steps"])
+    else:
+        moved = np.arange(len(trace["y"])) * (trace["dx"] // 86_400_000)
+    return [date.fromisoformat(trace["x0"]) + timedelta(days=int(step)) for step in moved]
+
+
 @pytest.mark.parametrize("n_days", [2, 2500, 2501, 5200])
-def test_long_series_are_thinned_and_keep_the_last_day(n_days):
-    daily = tables.daily_accounts(_account(np.linspace(-0.001, 0.001, n_days)))
-    trace = figures._line(daily, "growth", "x", {}, 4)
-    assert len(trace["y"]) <= figures.MAX_POINTS
-    assert trace["y"][-1] == pytest.approx(daily["growth"][-1], abs=1e-4)
-    step = trace["dx"] // 86_400_000
-    last = date.fromisoformat(trace["x0"]) + timedelta(days=step * (len(trace["y"]) - 1))
-    assert last == daily["date"].max()
-    assert ("Every" in figures._thinned(daily)) == (step > 1)
+def test_long_series_are_thinned_and_keep_their_ends_and_extremes(n_days):
+    rng = np.random.default_rng(n_days)
+    daily = accounts.daily_accounts(_account(rng.normal(0, 0.02, n_days)))
+    trace = style.daily_line(daily, "growth", "x", {}, 6)
+    assert len(trace["y"]) <= style.MAX_POINTS
+    growth = dict(daily.select("date", "growth").iter_rows())
+    days = _days_drawn(trace)
+    assert [days[0], days[-1]] == [daily["date"].min(), daily["date"].max()]
+    assert trace["y"] == pytest.approx([growth[day] for day in days], abs=1e-5)
+    assert max(trace["y"]) == pytest.approx(daily["growth"].max(), abs=1e-5)
+    assert min(trace["y"]) == pytest.approx(daily["growth"].min(), abs=1e-5)
+    assert ("extremes" in style.thinned(daily)) == (n_days > style.MAX_POINTS)
+
+
+def test_a_thinned_series_keeps_its_gaps():
+    days = pl.date_range(date(2015, 1, 1), date(2015, 1, 1) + timedelta(days=4999), eager=True)
+    values = np.sin(np.arange(5000) / 30)
+    frame = pl.DataFrame({"date": days, "v": values}).with_columns(
+        v=pl.when(pl.int_range(5000).is_between(2000, 2010)).then(None).otherwise("v")
+    )
+    trace = style.daily_line(frame, "v", "x", {}, 4)
+    empty = [day for day, value in zip(_days_drawn(trace), trace["y"], strict=True) if value is None]
+    assert empty
+    assert all(days[2000] <= day <= days[2010] for day in empty)
+
+
+def test_traces_of_a_stack_share_their_days():
+    days = pl.date_range(date(2015, 1, 1), date(2015, 1, 1) + timedelta(days=3999), eager=True)
+    rng = np.random.default_rng(1)
+    frame = pl.DataFrame({"date": days, "p": rng.uniform(size=4000)}).with_columns(q=1 - pl.col("p"))
+    one, other = (style.daily_line(frame, name, name, {}, 9, by="p") for name in ("p", "q"))
+    assert _days_drawn(one) == _days_drawn(other)
+    assert np.allclose(np.array(one["y"]) + np.array(other["y"]), 1, atol=1e-6)
+
+
+def test_contributions_add_up_to_the_score_of_the_composite():
+    """Against the method's own score, at one day of smoothing, across a change of model and with missing z-scores."""
+    from majors_alts_pipeline.calendar import Window
+    from majors_alts_pipeline.regime.composite import Candidate, ZScores
+
+    rng = np.random.default_rng(4)
+    window = Window(date(2024, 1, 1), date(2024, 3, 31))
+    z = rng.normal(0, 3, (window.n_days, 3))
+    z[rng.uniform(size=z.shape) < 0.2] = np.nan
+    features = pl.DataFrame(
+        {"date": np.repeat(np.array(window.days(), dtype="datetime64[D]"), 3),
+         "feature": ["a", "b", "c"] * window.n_days,
+         "z": z.ravel()}
+    ).with_columns(pl.col("z").fill_nan(None))  # fmt: skip
+    early = Candidate("one", (("a", 1.0), ("b", -0.5), ("c", 2.0)), 4.0, 1, 0.2, 0.4, 3)
+    late = Candidate("two", (("a", -1.0), ("c", 0.5)), 2.0, 1, 0.2, 0.4, 3)
+    change = date(2024, 2, 15)
+    models = pl.DataFrame({"date": [window.start, change], "params": [early.to_json(), late.to_json()]})
+    got = regimes.contributions(features, models).group_by("date").agg(pl.col("contribution").sum())
+    scores = ZScores(features, window)
+    late_day = np.array([day >= change for day in window.days()])
+    expected = np.where(late_day, scores.score(late), scores.score(early))
+    found = pl.DataFrame({"date": window.days()}).join(got, on="date", how="left").sort("date")["contribution"]
+    assert np.allclose(found.to_numpy(), expected, atol=1e-12, equal_nan=True)
+    assert regimes.contributions(features, models.clear()).height == 0
+
+
+def test_methods_agree_with_themselves_and_are_counted_against_each_other():
+    days = [date(2024, 1, 1) + timedelta(days=k) for k in range(4)]
+    frame = pl.DataFrame({
+        "date": days * 2, "method": ["a"] * 4 + ["b"] * 4, "label": ["x", "x", "y", "y", "x", "y", "y", "y"],
+    })  # fmt: skip
+    got = regimes.agreement(frame)
+    assert got.select("a", "b").rows() == [(1.0, 0.75), (0.75, 1.0)]
+
+
+def test_tracker_exposure_is_the_weighted_sum_of_what_is_known(world):
+    got = book.tracker_exposure(world.frames["basket"], world.frames["tracker_betas"].lazy())
+    day = world.frames["basket"].filter(pl.col("asset_id") == "ALT05", pl.col("weight") != 0)["date"][0]
+    held = {row["asset_id"]: row["weight"] for row in world.frames["basket"].filter(date=day).iter_rows(named=True)}
+    row = got.row(by_predicate=(pl.col("date") == day) & (pl.col("tracker") == "alt_index"), named=True)
+    slope = {"BTC": 0.6, "ETH": 0.9, "ALT05": 0.0}
+    assert row["beta"] == pytest.approx(sum(weight * slope.get(name, 1.0) for name, weight in held.items()))
+    assert row["known"] == pytest.approx(1 - abs(held["ALT05"]) / sum(abs(weight) for weight in held.values()))
+    assert got["date"].min() == world.frames["basket"].filter(pl.col("weight") != 0)["date"].min()
+
+
+def test_persistence_follows_the_likeliest_state():
+    day = date(2024, 1, 1)
+    rows = [(day, 0, "up", 0.6), (day, 0, "down", 0.4), (day, 1, "up", 0.55), (day, 1, "down", 0.45),
+            (day, 5, "up", 0.3), (day, 5, "down", 0.7)]  # fmt: skip
+    frame = pl.DataFrame(rows, schema=["date", "horizon_days", "state", "probability"], orient="row")
+    assert regimes.persistence(frame).row(0) == (day, "up", 0.6, 0.55, 0.3)
+    outlook = regimes.outlook(frame.with_columns(method=pl.lit("m")))
+    assert outlook.rows() == [("m", "down", 0.4, 0.45, 0.7), ("m", "up", 0.6, 0.55, 0.3)]
+
+
+SETTINGS = {"a": {"x": 2, "y": 20}, "z": True}
+
+
+def _variants(sharpe_of):
+    grid = [(x, y, z) for x in (1, 2, 3, 10) for y in (10, 20, 30) for z in (True, False)]
+    grid.sort(key=lambda values: values != (2, 20, True))
+    return pl.DataFrame({
+        "variant": range(len(grid)),
+        "sharpe": [sharpe_of(x, y) + (0.001 if z else 0.0) for x, y, z in grid],
+        "overrides": ["{}" if k == 0 else f'{{"a.x": {x}, "a.y": {y}, "z": {str(z).lower()}}}'
+                      for k, (x, y, z) in enumerate(grid)],
+    })  # fmt: skip
+
+
+def test_surface_finds_the_two_parameters_that_move_most_and_the_configured_cell():
+    found = sweep.surface(_variants(lambda x, y: x + 0.01 * y), SETTINGS)
+    assert (found.x, found.y, found.configured) == ("a.x", "a.y", ("2", "20"))
+    assert found.cells["x"].unique(maintain_order=True).to_list() == ["1", "2", "3", "10"], "numbers sort as numbers"
+    assert found.cells["n_variants"].to_list() == [2] * 12
+    cell = found.cells.filter(x="2", y="20")["sharpe"].item()
+    assert cell == pytest.approx(2.2005)
+    order = sweep.influence(sweep.parameter_values(_variants(lambda x, y: x + 0.01 * y), SETTINGS))
+    assert order["parameter"].to_list() == ["a.x", "a.y", "z"]
+    assert order["spread"].to_list() == pytest.approx([9.0, 0.2, 0.001])
+
+
+def test_a_plateau_is_told_from_a_peak():
+    peak = sweep.surface(_variants(lambda x, y: 1.0 if (x, y) == (2, 20) else 0.1 + 0.001 * x), SETTINGS)
+    assert peak.plateau is False
+    plateau = sweep.surface(_variants(lambda x, y: 1.0 if x <= 2 else -2.0), SETTINGS)
+    assert plateau.plateau is True
+    flat = sweep.surface(_variants(lambda x, y: 1.0).with_columns(sharpe=pl.lit(1.0)), SETTINGS)
+    assert flat.plateau is None
+
+
+def test_a_sweep_of_one_parameter_has_no_surface():
+    one = pl.DataFrame({"variant": [0, 1], "sharpe": [0.1, 0.2], "overrides": ["{}", '{"a.x": 5}']})
+    assert sweep.surface(one, SETTINGS) is None

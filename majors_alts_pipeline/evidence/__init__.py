@@ -1,0 +1,1 @@
+"""The evidence: how likely a result is luck, what it depends on, and every configuration that was ever tried."""

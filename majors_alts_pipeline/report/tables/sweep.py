@@ -1,0 +1,108 @@
+"""The variants of a sweep as a surface over two parameters: whether the best one is on a plateau or on a peak."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+_KEPT = 0.5
+"""Share of the best cell's lead over the median cell that its neighbours keep on a plateau."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Mean net Sharpe ratio over two parameters of a sweep, all others averaged out.
+
+    Attributes:
+        x: dotted key of the more influential parameter.
+        y: dotted key of the other.
+        cells: (x, y, sharpe, n_variants, x_rank, y_rank): values as text, in the order of their numbers.
+        configured: values of the study itself, as text.
+        plateau: the neighbours of the best cell keep at least half of its lead over the median cell; None when it has
+            no neighbour or no lead.
+    """
+
+    x: str
+    y: str
+    cells: pl.DataFrame
+    configured: tuple[str, str]
+    plateau: bool | None
+
+
+def parameter_values(sweep: pl.DataFrame, settings: Mapping[str, Any]) -> pl.DataFrame:
+    """Value of every parameter the sweep varies: (variant, sharpe, one text column of JSON per dotted key)."""
+    overrides = [json.loads(text) for text in sweep["overrides"]]
+    keys = sorted({key for one in overrides for key in one})
+    base = {key: json.dumps(_at(settings, key)) for key in keys}
+    columns = {key: [json.dumps(one[key]) if key in one else base[key] for one in overrides] for key in keys}
+    return sweep.select("variant", "sharpe").with_columns(pl.Series(key, values) for key, values in columns.items())
+
+
+def influence(values: pl.DataFrame) -> pl.DataFrame:
+    """Range of the mean Sharpe ratio over each parameter's values: (parameter, n_values, spread), largest first."""
+    rows = []
+    for key in values.columns[2:]:
+        means = values.drop_nulls("sharpe").group_by(key).agg(pl.col("sharpe").mean())["sharpe"]
+        if len(means) > 1:
+            rows.append((key, len(means), _as_float(means.max()) - _as_float(means.min())))
+    schema = {"parameter": pl.String, "n_values": pl.Int64, "spread": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").sort("spread", "parameter", descending=[True, False])
+
+
+def surface(sweep: pl.DataFrame, settings: Mapping[str, Any]) -> Surface | None:
+    """Return the surface over the two most influential parameters; None when fewer than two vary."""
+    values = parameter_values(sweep, settings)
+    order = influence(values)["parameter"].head(2).to_list()
+    if len(order) < 2:
+        return None
+    x, y = order
+    means = (
+        values.drop_nulls("sharpe")
+        .group_by(x=pl.col(x), y=pl.col(y))
+        .agg(sharpe=pl.col("sharpe").sort_by("variant").mean(), n_variants=pl.len())
+    )
+    ranked = means.with_columns(
+        pl.col(name).replace_strict(_ranks(means[name]), return_dtype=pl.Int32).alias(f"{name}_rank")
+        for name in ("x", "y")
+    )
+    cells = ranked.sort("x_rank", "y_rank")
+    return Surface(x, y, cells, (json.dumps(_at(settings, x)), json.dumps(_at(settings, y))), _plateau(cells))
+
+
+def _plateau(cells: pl.DataFrame) -> bool | None:
+    best = cells.sort("sharpe", "x_rank", "y_rank", descending=[True, False, False]).row(0, named=True)
+    near = cells.filter(
+        (pl.col("x_rank") - best["x_rank"]).abs() <= 1,
+        (pl.col("y_rank") - best["y_rank"]).abs() <= 1,
+        (pl.col("x_rank") != best["x_rank"]) | (pl.col("y_rank") != best["y_rank"]),
+    )
+    lead = best["sharpe"] - _as_float(cells["sharpe"].median())
+    if not near.height or lead <= 0:
+        return None
+    return best["sharpe"] - _as_float(near["sharpe"].mean()) <= (1 - _KEPT) * lead
+
+
+def _ranks(values: pl.Series) -> dict[str, int]:
+    """Order of the distinct values: numbers by size, then everything else as text."""
+
+    def key(text: str) -> tuple[bool, float, str]:
+        value = json.loads(text)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return not is_number, value if is_number else 0.0, text
+
+    return {text: rank for rank, text in enumerate(sorted(values.unique(), key=key))}
+
+
+def _at(settings: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = settings
+    for part in dotted.split("."):
+        value = value[part]
+    return value
+
+
+def _as_float(value: Any) -> float:
+    return float(value)
