@@ -2,18 +2,19 @@
 # make test     the whole test suite; PYTEST_ARGS= is passed on
 # make ui       the Dagster UI at http://localhost:3000
 # make prove    the truth machines; LAKE= for your own lake
+# make calibrate  size, coverage and power on simulated markets, into docs/calibration.md; CALIBRATE_ARGS= is passed on
 # make bench    speed and memory beside the peers; BENCH_ARGS= is passed on
 # make lint     ruff, check and format
 # make types    mypy
 # make env      only build the locked environment; PYTHON=python3.12 for another interpreter, with any target
 # make lock     renew requirements.lock (needs uv)
-# make clean    delete results and cache
+# make clean    delete results and cache, not the study registry (artifacts/registry)
 # make help     this list
 .ONESHELL:
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env run test ui bench prove lint types lock clean
+.PHONY: help env run test ui bench prove calibrate lint types lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -55,6 +56,9 @@ ui: $(STAMP)
 prove: $(STAMP)
 	@$(BIN)/majors-alts prove $(if $(LAKE),--lake "$(LAKE)")
 
+calibrate: $(STAMP)
+	@$(BIN)/majors-alts prove --calibrate --write-docs $(CALIBRATE_ARGS)
+
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -69,4 +73,5 @@ lock:
 	uv pip compile --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-emit-index-url --all-extras pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf artifacts/* cache/* && git checkout -q -- artifacts cache
+	find artifacts -mindepth 1 -maxdepth 1 ! -name registry -exec rm -rf {} +
+	rm -rf cache/* && git checkout -q -- artifacts cache

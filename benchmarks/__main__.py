@@ -358,6 +358,60 @@ def sweep(runs: int) -> list[Row]:
     ]  # fmt: skip
 
 
+def history() -> list[Row]:
+    """(r) Every refit of each regime method over a whole history, and (v) the evidence of the finished run."""
+    from benchmarks.history import measure
+    from benchmarks.sweep import real_lake
+
+    scratch = Scratch()
+    try:
+        real = real_lake()
+        got = measure(real or scratch.lake(300, 900))
+    finally:
+        scratch.close()
+    label = f"{'the real lake' if real else 'simulated'}, {got['assets']:,.0f} x {got['days']:,.0f}"
+    rows = [
+        Row(f"(r) refits of {name.removeprefix('refits ')}, {label}", f"{seconds:.2f} s", "", "", "", "")
+        for name, seconds in got.items()
+        if name.startswith("refits ")
+    ]
+    return [*rows, Row(f"(r) the evidence, {label}", f"{got['evidence']:.0f} s", "", "", "", "")]
+
+
+def calibration(markets: int) -> list[Row]:
+    """(f) One null market of the calibration, 60 alts x 1,500 days, every method: seconds a market and of 200."""
+    from majors_alts_pipeline.config import load_settings
+    from majors_alts_pipeline.proofs.calibration import Plan, run_calibration
+
+    plan = Plan(n_null=markets, n_planted=0)
+    scratch = Scratch()
+    try:
+        began = time.perf_counter()
+        measured = run_calibration(plan, load_settings(), scratch.root / "markets")
+        wall = time.perf_counter() - began
+    finally:
+        scratch.close()
+    seconds = measured.filter(measured["measure"] == "seconds")
+    chain = float(seconds.filter(seconds["subject"] != "statistics")["value"].sum()) / markets
+    judging = float(seconds.filter(seconds["subject"] == "statistics")["value"].sum()) / markets
+    cores = os.cpu_count() or 1
+    total = 200 * chain / cores
+    return [
+        Row(
+            f"(f) a null market through the chain, 60 x 1,500, {markets} measured", f"{chain:.2f} s CPU",
+            f"{judging:.2f} s CPU (statistics of the calibration)", "", "", "",
+        ),
+        Row(
+            f"(f) 200 such markets on {cores} cores, chain alone, scaled", f"{total:.0f} s", "", "", "300 s",
+            _met(total <= 300),
+        ),
+        Row(
+            f"(f) 200 such markets on {cores} cores with statistics and start, scaled",
+            f"{wall / markets * 200:.0f} s", "", "", "", "",
+        ),
+    ]  # fmt: skip
+
+
 def apart(part: Callable[[int], list[Row]], runs: int) -> list[Row]:
     """Run a part in a process of its own: what it imports would count as memory of every process started later."""
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
@@ -378,13 +432,15 @@ PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
         + ([(5000, 3650)] if args.largest else [])
     ),
     "s": lambda args: apart(sweep, args.runs),
+    "r": lambda _: history(),
+    "f": lambda _: calibration(16),
 }
 
 
 def main() -> None:
     """Run the chosen parts and print one table."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--parts", default="abcdes", help="which of a, b, c, d, e, s")
+    parser.add_argument("--parts", default="abcdesrf", help="which of a, b, c, d, e, s, r, f")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each pair")
     parser.add_argument("--largest", action="store_true", help="also 5,000 x 3,650 in part e")
     args = parser.parse_args()

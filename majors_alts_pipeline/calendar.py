@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -33,7 +34,7 @@ class Window:
 
     def days(self) -> list[date]:
         """All days of the window in order."""
-        return [self.start + timedelta(days=k) for k in range(self.n_days)]
+        return list(_days(self.start.toordinal(), self.end.toordinal()))
 
     def back(self, days: int) -> Window:
         """Same end, start moved `days` earlier."""
@@ -42,6 +43,12 @@ class Window:
     def keep(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows of `frame` whose `date` lies in the window."""
         return frame.filter(pl.col("date").is_between(self.start, self.end))
+
+
+@lru_cache(maxsize=64)
+def _days(first: int, last: int) -> tuple[date, ...]:
+    """Days by proleptic ordinal; stages ask for the same window again and again."""
+    return tuple(map(date.fromordinal, range(first, last + 1)))
 
 
 def day_number(day: date) -> int:

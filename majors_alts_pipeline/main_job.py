@@ -79,7 +79,7 @@ class _Progress(logging.Handler):
             # One step failed: that fourteen others therefore did not run would bury why.
             if record.levelno >= logging.WARNING and not words.startswith("Dependencies for step"):
                 self._say(f"  warning: {words}")
-            elif getattr(record, "dagster_meta", {}).get("step_key") == "evidence":
+            elif record.levelno == logging.INFO and getattr(record, "dagster_meta", {}).get("step_key") == "evidence":
                 self._say(f"    {words}")
             return
         name = event.event_type_value

@@ -59,7 +59,10 @@ def run_everything(folder: Path) -> FinishedRun:
     run_command(
         "majors-alts", "simulate-lake", str(folder / "lake"), "--alts", "30", "--days", "150", environment=environment
     )
-    (folder / "config.yaml").write_text("evaluation: {bootstrap_reps: 100}\n")
+    # Robustness and capacity, the slow parts of the evidence, have tests of their own in tests/evidence.
+    (folder / "config.yaml").write_text(
+        "evaluation:\n  bootstrap_reps: 100\n  skip: [robustness, capacity]\n  sweep_grid: {basket.n_alts: [10, 20]}\n"
+    )
     done = run_command(
         "majors-alts", "run", "--lake", str(folder / "lake"), "--config", str(folder / "config.yaml"),
         "--out", str(folder / "out"), "--from", RUN_FIRST.isoformat(), "--to", RUN_LAST.isoformat(),

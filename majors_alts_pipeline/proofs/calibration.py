@@ -351,15 +351,11 @@ def _recovery(out: Measurements, regime: pl.DataFrame, regimes: pl.DataFrame, se
 
 def measure_sweep(out: Measurements, runner: Runner, tables: Mapping[str, pl.DataFrame], seed: int) -> None:
     """The same of the sweep of `SWEEP_GRID`, on price P&L alone: what is found there in a null market is luck."""
-    from majors_alts_pipeline.evidence.sweep import METHOD, sweep
-    from majors_alts_pipeline.proofs.exactness import TableReader
+    from majors_alts_pipeline.evidence.sweep import Held, sweep, sweepable
 
-    settings = with_overrides(runner.settings, PRICE_ONLY)
-    if METHOD not in settings.regime.methods:
-        return
-    settings = with_overrides(settings, {"regime.method": METHOD})
     free = {**tables, "panel": tables["panel"].with_columns(funding_rate=pl.lit(0.0))}
-    result = sweep(Runner(runner.lake, settings, TableReader(free, runner.history, {})), SWEEP_GRID)
+    settings = sweepable(with_overrides(runner.settings, PRICE_ONLY))
+    result = sweep(Runner(runner.lake, settings, reader=Held(free, runner.history)), SWEEP_GRID)
     if result.returns.size:
         # A trade at no cost leaves the NAV as it was but for rounding, which is no return.
         _selection(out, SWEEP, np.where(np.abs(result.returns) < ROUNDING, 0.0, result.returns), seed)

@@ -20,6 +20,7 @@ from majors_alts_pipeline.proofs.calibration_table import (
     FORWARD,
     FOUND,
     FOUND_BEST,
+    GATED,
     HAC,
     LIFT,
     NO,
@@ -48,7 +49,7 @@ def figure(measurements: pl.DataFrame, table: pl.DataFrame, methods: Sequence[st
     """Draw p-values against their ranks, coverage with its bands and power against the planted effect (PNG)."""
     from matplotlib.figure import Figure
 
-    drawn = Figure(figsize=(13.5, 5.0), dpi=110, layout="constrained")
+    drawn = Figure(figsize=(13.5, 6.2), dpi=110, layout="constrained")
     left, middle, right = drawn.subplots(1, 3, width_ratios=(1.1, 1.0, 1.1))
     _p_value_plot(left, measurements, methods)
     _coverage_plot(middle, table)
@@ -89,7 +90,11 @@ def _p_value_plot(axes, measurements: pl.DataFrame, methods: Sequence[str]) -> N
     axes.set(
         title="p-values without an edge", xlabel="rank / (markets + 1)", ylabel="p-value", xlim=(0, 1), ylim=(0, 1)
     )
-    axes.legend(fontsize=6.5, loc="upper left", frameon=False)
+    _legend(axes)
+
+
+def _legend(axes) -> None:  # type: ignore[no-untyped-def]
+    axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12))
 
 
 def _coverage_plot(axes, table: pl.DataFrame) -> None:  # type: ignore[no-untyped-def]
@@ -104,7 +109,7 @@ def _coverage_plot(axes, table: pl.DataFrame) -> None:  # type: ignore[no-untype
         f"{row['subject']}, {'Sharpe' if row['claim'] == SHARPE.claim else 'edge (HAC)'}" for row in reversed(rows)
     ]
     axes.set_yticks(range(len(rows)), names, fontsize=7)
-    axes.set(title="coverage of 95 % intervals without an edge", xlabel="share of markets (grey: 99 % band)")
+    axes.set(title="95 % intervals without an edge", xlabel="share that covers the truth (grey: 99 % band)")
 
 
 def _power_plot(axes, table: pl.DataFrame) -> None:  # type: ignore[no-untyped-def]
@@ -121,13 +126,13 @@ def _power_plot(axes, table: pl.DataFrame) -> None:  # type: ignore[no-untyped-d
     axes.set(
         title="power at 5 %", xlabel="planted effect, basis points a day", ylabel="share of markets", ylim=(0, 1.02)
     )
-    axes.legend(fontsize=6.5, frameon=False)
+    _legend(axes)
 
 
 def page_tables(table: pl.DataFrame, methods: Sequence[str]) -> str:
     """Markdown of the tables of the page, every number from `table`."""
     null = table.filter(pl.col("effect_bp") == 0)
-    judged = table.filter(pl.col("verdict") != "")
+    judged = table.filter(pl.col("group").is_in(GATED) & (pl.col("verdict") != ""))
     verdicts = {name: judged.filter(pl.col("verdict") == name).height for name in (WITHIN, BY_CHANCE, NO)}
     effects = sorted(table.filter(pl.col("effect_bp") > 0)["effect_bp"].unique().to_list())
     planted = table.filter(pl.col("effect_bp") > 0)
@@ -135,8 +140,8 @@ def page_tables(table: pl.DataFrame, methods: Sequence[str]) -> str:
     planted_markets = f" and {_most(planted)} of each planted effect (seeds {planted['seeds'][0]})" if effects else ""
     words = (
         f"SIMULATED: {null_markets}{planted_markets}, {table['n_alts'][0]} alts × {table['n_days'][0]:,} days; "
-        f"code {table['code'][0]}. Of {judged.height} claims {verdicts[WITHIN]} hold within their band, "
-        f"{verdicts[BY_CHANCE]} lie outside it by no more than chance among so many, {verdicts[NO]} do not hold."
+        f"code {table['code'][0]}. Of {judged.height} claims about p-values, selection and intervals {verdicts[WITHIN]} "
+        f"hold within their band, {verdicts[BY_CHANCE]} lie outside it by no more than chance among so many, {verdicts[NO]} do not hold."
     )
     parts = [
         fill(words, 110),

@@ -24,6 +24,9 @@ from majors_alts_pipeline.proofs.markets import BAND, SIGNIFICANCE, STANDARD_ERR
 SIZE, CONTROL, SELECTION, COVERAGE, POWER, RECOVERY, OVERFITTING = (
     "size", "control", "selection", "coverage", "power", "recovery", "overfitting",
 )  # fmt: skip
+GATED = (SIZE, CONTROL, SELECTION, COVERAGE)
+"""Groups whose claims decide whether the calibration holds."""
+
 WITHIN, BY_CHANCE, NO, INFORMATION = "within", "by chance", "NO", ""
 CONSENSUS = "consensus"
 _NORMAL_975 = 1.959964
@@ -135,8 +138,7 @@ def calibration_table(measurements: pl.DataFrame, plan: Plan, methods: Sequence[
 
 def failures(table: pl.DataFrame) -> int:
     """Claims of size, control, selection and coverage that do not hold; power and recovery are what they are."""
-    gated = [SIZE, CONTROL, SELECTION, COVERAGE]
-    return table.filter(pl.col("group").is_in(gated) & (pl.col("verdict") == NO)).height
+    return table.filter(pl.col("group").is_in(GATED) & (pl.col("verdict") == NO)).height
 
 
 class _Found:

@@ -63,8 +63,9 @@ def indicators(bars: pl.DataFrame, by: str | None = None) -> pl.DataFrame:
         "choppiness": choppiness(),
         "spike": atr / atr.rolling_median(MEDIAN_BARS),
     }
-    finite = {name: pl.when(value.is_finite()).then(value) for name, value in expressions.items()}
-    return bars.select(**{name: value if by is None else value.over(by) for name, value in finite.items()})
+    values = bars.select(**{name: value if by is None else value.over(by) for name, value in expressions.items()})
+    # Apart, or each window expression would be computed twice.
+    return values.select(pl.when(pl.all().is_finite()).then(pl.all()))
 
 
 def shapes(bars: pl.DataFrame) -> np.ndarray:

@@ -47,7 +47,7 @@
   }
 
   function wrapped(label) {
-    return typeof label === "string" ? label.replace(/(.{14,24}?) /, "$1<br>") : label;
+    return typeof label === "string" && label.length > 26 ? label.replace(/(.{14,24}?) /, "$1<br>") : label;
   }
 
   // On a phone: room for the plot rather than for ticks, margins and colour scales (the captions state the scales).
@@ -61,7 +61,10 @@
     figure.data.forEach(function (trace) {
       if (trace.type === "heatmap") { trace.showscale = false; } else if (trace.y) { trace.y = trace.y.map(wrapped); }
     });
-    if (layout.yaxis.categoryarray) { layout.yaxis.categoryarray = layout.yaxis.categoryarray.map(wrapped); }
+    if (layout.yaxis.categoryarray) {
+      layout.yaxis.categoryarray = layout.yaxis.categoryarray.map(wrapped);
+      layout.yaxis.tickfont = { size: 8 };
+    }
     return figure;
   }
 

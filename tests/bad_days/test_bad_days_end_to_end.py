@@ -25,6 +25,7 @@ import pytest
 
 from majors_alts_pipeline.config import ConfigError
 from majors_alts_pipeline.config.paths import REPOSITORY, Paths
+from majors_alts_pipeline.evidence.registry import Registry, count_trials
 from majors_alts_pipeline.lake.contracts import LakeError
 from majors_alts_pipeline.lake.simulate import SimulationSpec, simulate, write_lake
 from majors_alts_pipeline.main_job import HistoryRun, LakeRefusedError, RunFailedError, run_history
@@ -44,7 +45,7 @@ basket: {n_alts: 6, min_alts: 3, alt_weight_max: 0.2, adv_share_max: 1.0, turnov
 regime: {min_train_days: 60}
 costs: {spread_window_days: 20, spread_min_obs: 10, impact_vol_window_days: 10}
 backtest: {vol_window_days: 20, vol_min_obs: 10, random_paths: 2, alt_index_n: 5}
-evaluation: {bootstrap_reps: 100, rolling_window_days: 20}
+evaluation: {bootstrap_reps: 100, rolling_window_days: 20, skip: [robustness, capacity, sweep]}
 """
 
 Spoil = Callable[[Path], None]
@@ -67,8 +68,9 @@ class World:
         return run_history(self.paths, None, None, said.append), said
 
     def results(self) -> dict[str, str]:
-        """Relative path to hash of every result."""
-        return hashes(self.paths.artifacts)
+        """Relative path to hash of every result that can be rebuilt; the study registry only ever grows."""
+        every = hashes(self.paths.artifacts)
+        return {name: digest for name, digest in every.items() if not name.startswith("registry/")}
 
     def environment(self) -> dict[str, str]:
         return {
@@ -338,6 +340,19 @@ def test_the_command_ends_without_a_traceback(world: World, case: str) -> None:
     for word in words:
         assert word in done.stderr[done.stderr.index("error: ") :]
     assert world.results() == before
+
+
+def test_a_run_that_fails_is_registered_as_a_failure(world: World) -> None:
+    spoil, _, words = REFUSED["BTC missing on a day"]
+    spoil(world.lake)
+    registry = Registry(world.paths.artifacts / "registry")
+    before = registry.read()
+    with pytest.raises(RunFailedError):
+        world.run()
+    added = registry.read()[before.height :]
+    assert added.select("kind", "status").rows() == [("run", "failed")]
+    assert all(word in added["error"][0] for word in words if word != "error: ")
+    assert count_trials(registry.read(), added["lineage"][0]) == count_trials(before, added["lineage"][0])
 
 
 # ---- configurations -------------------------------------------------------------------------------------------

@@ -419,6 +419,15 @@ def test_a_plateau_is_told_from_a_peak():
     assert peak.plateau is False
     plateau = sweep.surface(_variants(lambda x, y: 1.0 if x <= 2 else -2.0), SETTINGS)
     assert plateau.plateau is True
+    named = {f'"{name}"': k for k, name in enumerate(("low", "best", "other"))}
+    rows = [(x, y, 1.0 - 0.1 * abs(y - 20) / 10 if x == '"best"' else -2.0) for x in named for y in (10, 20, 30)]
+    rows.sort(key=lambda row: row[:2] != ('"best"', 20))
+    names = pl.DataFrame({
+        "variant": range(9), "sharpe": [sharpe for _, _, sharpe in rows],
+        "overrides": ["{}" if k == 0 else f'{{"a.x": {x}, "a.y": {y}}}' for k, (x, y, _) in enumerate(rows)],
+    })  # fmt: skip
+    found = sweep.surface(names, {"a": {"x": "best", "y": 20}})
+    assert found.plateau is True, "names have no order, so other names are no neighbours"
     flat = sweep.surface(_variants(lambda x, y: 1.0).with_columns(sharpe=pl.lit(1.0)), SETTINGS)
     assert flat.plateau is None
 

@@ -12,6 +12,7 @@ from majors_alts_pipeline.report.figures.style import (
     BLUE,
     GREEN,
     GREY,
+    LEGEND_ON_TOP,
     ORANGE,
     PURPLE,
     SKY,
@@ -76,7 +77,7 @@ def attribution_bars(totals: pl.DataFrame) -> Chart:
             f"costs {percent(costs)}, net {percent(one['net'])}"
         )
     figure.update_yaxes(ticksuffix=" %")
-    figure.update_layout(barmode="group")
+    figure.update_layout(**LEGEND_ON_TOP, barmode="group")
     caption = f"Yearly mean of daily profit and cost over NAV (not compounded). {'; '.join(words)}."
     return chart("attribution", "Where the return came from and where it went", figure, caption, ["attribution"], 360)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from majors_alts_pipeline.report.charts import Chart
@@ -55,8 +57,8 @@ def reliability_curves(rows: pl.DataFrame, event: str, configured: str, data: st
         )  # fmt: skip
         outside = one.filter((pl.col("forecast") < pl.col("low")) | (pl.col("forecast") > pl.col("high"))).height
         off.append(f"{method_name(method)} {outside} of {one.height}")
-    figure.update_xaxes(title_text="Forecast probability", range=[-0.02, 1.02], zeroline=False)
-    figure.update_yaxes(range=[-0.02, 1.02], zeroline=False)
+    figure.update_xaxes(title_text="Forecast probability", range=_around(rows, ["forecast"]), zeroline=False)
+    figure.update_yaxes(range=_around(rows, ["observed", "low", "high"]), zeroline=False)
     figure.update_layout(**LEGEND_ON_TOP, hovermode="closest")
     caption = (
         f"Forecasts of {event_name(event)}, {horizon} day{'s' * (horizon != 1)} ahead. Bins whose interval misses the "
@@ -66,6 +68,14 @@ def reliability_curves(rows: pl.DataFrame, event: str, configured: str, data: st
     title = f"Are the probabilities reliable: {event_name(event)}, {horizon} d"
     name = f"reliability-{event.lower().replace('_', '-')}-{horizon}"
     return chart(name, title, figure, caption, ["reliability"], 420, data)
+
+
+def _around(rows: pl.DataFrame, columns: Sequence[str]) -> list[float]:
+    """Range of an axis of probabilities that holds all values with some room."""
+    low = min(as_float(rows[name].min()) for name in columns)
+    high = max(as_float(rows[name].max()) for name in columns)
+    room = 0.05 * (high - low) + 0.01
+    return [round(max(low - room, -0.02), 3), round(min(high + room, 1.02), 3)]
 
 
 def event_name(event: str) -> str:

@@ -9,6 +9,7 @@ from majors_alts_pipeline.report.figures.style import (
     BLUE,
     GREEN,
     GREY,
+    LEGEND_ON_TOP,
     ORANGE,
     VERMILLION,
     as_float,
@@ -89,7 +90,7 @@ def funding_kinds(coverage: pl.DataFrame) -> Chart:
             marker={"color": colour, "pattern": {"shape": pattern}},
             hovertemplate="%{x}: %{y:.1f} %<extra>" + name + "</extra>",
         )
-    figure.update_layout(barmode="stack")
+    figure.update_layout(**LEGEND_ON_TOP, barmode="stack")
     figure.update_yaxes(ticksuffix=" %", range=[0, 100])
     days = int(coverage["n_asset_days"].sum())
     missing = as_float((coverage["missing"] * coverage["n_asset_days"]).sum()) / max(days, 1)

@@ -44,7 +44,7 @@ def robustness_forest(robustness: pl.DataFrame, data: str) -> Chart:
         own = robustness.filter(pl.col("case") == AS_CONFIGURED, account=account)["sharpe"].drop_nulls()
         if len(own):
             figure.add_vline(x=own[0], line={"color": ACCOUNT_LINES[account]["color"], "dash": "dot", "width": 1.2})
-    figure.update_xaxes(title_text="Net Sharpe ratio (per year)", zeroline=True, zerolinewidth=2)
+    figure.update_xaxes(title_text="Sharpe (per year)", zeroline=True, zerolinewidth=2)
     figure.update_yaxes(categoryorder="array", categoryarray=names, tickfont={"size": 10}, showgrid=True)
     figure.update_layout(LEGEND_ON_TOP)
     left_out = every.select("test", "case").n_unique() - cases.height
@@ -124,9 +124,12 @@ def cost_sweep(robustness: pl.DataFrame, data: str) -> Chart:
         positive = one.filter(pl.col("sharpe") > 0)["level"]
         even = f"above zero up to {as_float(positive.max()):g} bp" if len(positive) else "never above zero"
         words.append(f"{account_name(account)}: {even}{configured}")
-    figure.update_xaxes(title_text="Cost of a trade, all included (bp of traded notional)", zeroline=False)
+    figure.update_xaxes(title_text="Cost of a trade (bp)", zeroline=False)
     figure.update_layout(**LEGEND_ON_TOP, hovermode="closest")
-    caption = f"Net Sharpe ratio against a flat cost in the place of the cost model. {'. '.join(words)}."
+    caption = (
+        "Net Sharpe ratio against a flat cost of traded notional, all included, in the place of the cost model. "
+        f"{'. '.join(words)}."
+    )
     return chart("cost-sweep", "What costs the books can bear", figure, caption, ["robustness"], 340, data)
 
 

@@ -22,8 +22,8 @@ class Surface:
         y: dotted key of the other.
         cells: (x, y, sharpe, n_variants, x_rank, y_rank): values as text, in the order of their numbers.
         configured: values of the study itself, as text.
-        plateau: the neighbours of the best cell keep at least half of its lead over the median cell; None when it has
-            no neighbour or no lead.
+        plateau: the neighbours of the best cell, one step along keys whose values are numbers, keep at least half of
+            its lead over the median cell; None when it has no neighbour or no lead.
     """
 
     x: str
@@ -74,10 +74,12 @@ def surface(sweep: pl.DataFrame, settings: Mapping[str, Any]) -> Surface | None:
 
 
 def _plateau(cells: pl.DataFrame) -> bool | None:
+    """Judge the best cell by its neighbours: one step along each key whose values are numbers, none along names."""
     best = cells.sort("sharpe", "x_rank", "y_rank", descending=[True, False, False]).row(0, named=True)
+    reach = {name: int(all(_is_number(json.loads(text)) for text in cells[name].unique())) for name in ("x", "y")}
     near = cells.filter(
-        (pl.col("x_rank") - best["x_rank"]).abs() <= 1,
-        (pl.col("y_rank") - best["y_rank"]).abs() <= 1,
+        (pl.col("x_rank") - best["x_rank"]).abs() <= reach["x"],
+        (pl.col("y_rank") - best["y_rank"]).abs() <= reach["y"],
         (pl.col("x_rank") != best["x_rank"]) | (pl.col("y_rank") != best["y_rank"]),
     )
     lead = best["sharpe"] - _as_float(cells["sharpe"].median())
@@ -91,10 +93,13 @@ def _ranks(values: pl.Series) -> dict[str, int]:
 
     def key(text: str) -> tuple[bool, float, str]:
         value = json.loads(text)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return not is_number, value if is_number else 0.0, text
+        return not _is_number(value), value if _is_number(value) else 0.0, text
 
     return {text: rank for rank, text in enumerate(sorted(values.unique(), key=key))}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _at(settings: Mapping[str, Any], dotted: str) -> Any:
