@@ -20,7 +20,7 @@ MODEL = STAGE_OF_TABLE["regime_model"]
 
 
 def measure(location: str) -> dict[str, float]:
-    """Seconds of each method's refits (key ``refits <method>``, ``refits all``), of ``evidence``; ``days``, ``assets``."""
+    """Seconds of ``refits <method>``, ``refits all`` and ``evidence``, beside the sizes ``days`` and ``assets``."""
     settings = load_settings()
     lake = open_lake(location, settings.lake)
     runner = Runner(lake, settings)

@@ -222,7 +222,7 @@ def prove(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="instead: size, coverage and power of every method and of selection")
     ] = False,
-    planted: Annotated[int, typer.Option(min=0, help="markets of each planted effect, with --calibrate")] = 40,
+    planted: Annotated[int, typer.Option(min=0, help="markets of each planted effect, with --calibrate")] = 30,
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="renew docs/calibration.md and its image, with --calibrate")
     ] = False,

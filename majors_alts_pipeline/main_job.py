@@ -160,7 +160,7 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         )
     if not result.success:
         words = progress.failure or f"run {result.run_id} failed; see it in the Dagster UI"
-        _register_failure(study, window, words)
+        _register_failure(study, window, words, say)
         raise RunFailedError(words)
     verdict = next(
         str(event.materialization.metadata["verdict"].value)
@@ -180,9 +180,9 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
     )
 
 
-def _register_failure(study: Study, window: Window, words: str) -> None:
+def _register_failure(study: Study, window: Window, words: str, say: Say) -> None:
     """Record a run that failed; one that succeeds is recorded by the asset `evidence`."""
-    from majors_alts_pipeline.evidence.registry import RUN, Registry, Trial, trial_id
+    from majors_alts_pipeline.evidence.registry import RUN, Registry, RegistryError, Trial, trial_id
     from majors_alts_pipeline.orchestration.reporting import REGISTRY, origin_of
 
     failed = Trial(
@@ -190,7 +190,11 @@ def _register_failure(study: Study, window: Window, words: str) -> None:
         settings=study.settings.model_dump(mode="json"), seed=study.settings.backtest.seed, first_day=window.start,
         last_day=window.end, error=words,
     )  # fmt: skip
-    Registry(study.store.root / REGISTRY).append([failed], origin_of(study, datetime.now(UTC)))
+    try:
+        Registry(study.store.root / REGISTRY).append([failed], origin_of(study, datetime.now(UTC)))
+    except RegistryError as error:
+        # What stopped the run (a full disk, say) may stop this too, and is what must be said.
+        say(f"  warning: the failed run is not registered: {error}")
 
 
 def rebuild_report(paths: Paths, say: Say) -> ReportPaths:

@@ -206,16 +206,22 @@ class Shifts:
 
 
 def circular_shifts(path: np.ndarray, returns: np.ndarray, seed: int, max_shifts: int = 100_000) -> Shifts | None:
-    """Sum of path x demeaned returns against every circular shift of the path, by one FFT, O(T log T).
+    """A statistic of path and returns against the same after every circular shift of the path, O(T log T) by FFT.
+
+    Of exposures it is the sum of path x demeaned returns. Of flags it is the t of Welch (1947) of flagged days against
+    the others, with the variances of each shift's own two groups: a permutation test of a bare difference is one of
+    equal distributions, and rejects a label without an edge that marks volatile days (Janssen 1997; Chung & Romano
+    2013). At a nominal 5 %, flags on 10, 20, 50 and 80 % of 1,000 days of 2.5 times the volatility: 32, 23, 6 and 0 %
+    with the bare difference, 4 to 6 % with the t.
 
     Args:
-        path: (days,) exposure or 0/1 flags.
+        path: (days,) exposure (float) or flags (bool).
         returns: (days,) decimal, finite.
         seed: picks the shifts when there are more than `max_shifts`.
         max_shifts: shifts compared at most.
 
     Returns:
-        The sums; None when there are fewer than 20 shifts or the path does not vary.
+        The statistics; None when there are fewer than 20 shifts or the path does not vary.
     """
     days = len(path)
     shifts = np.arange(1, days)
@@ -224,20 +230,33 @@ def circular_shifts(path: np.ndarray, returns: np.ndarray, seed: int, max_shifts
     if len(shifts) > max_shifts:
         shifts = np.random.default_rng(seed).choice(shifts, max_shifts, replace=False)
     centred = returns - returns.mean()
-    spectrum = np.conj(np.fft.rfft(path.astype(float))) * np.fft.rfft(centred)
-    sums = np.fft.irfft(spectrum, n=days)
+    spectrum = np.conj(np.fft.rfft(path.astype(float)))
+
+    def moved(values: np.ndarray) -> np.ndarray:
+        return np.fft.irfft(spectrum * np.fft.rfft(values), n=days)
+
+    sums = moved(centred)
     tolerance = 2.5e-13 * days * float(np.max(np.abs(centred), initial=0.0)) * float(np.max(np.abs(path)))
-    return Shifts(float(sums[0]), sums[shifts], tolerance)
+    if path.dtype != np.bool_:
+        return Shifts(float(sums[0]), sums[shifts], tolerance)
+    n_on = int(path.sum())
+    n_off = days - n_on
+    squares, mean_on, mean_off = moved(centred**2), sums / n_on, -sums / n_off
+    whole = float(np.sum(centred**2))
+    variance = (squares / n_on - mean_on**2) / max(n_on - 1, 1)
+    variance += ((whole - squares) / n_off - mean_off**2) / max(n_off - 1, 1)
+    # A shift under which neither group varies would leave rounding in the denominator.
+    t = (mean_on - mean_off) / np.sqrt(np.maximum(variance, 1e-12 * whole / days**2)) if whole > 0.0 else sums
+    return Shifts(float(t[0]), t[shifts], 1e-9 * (1.0 + abs(float(t[0]))))
 
 
 def regime_edge_test(labels: np.ndarray, returns: np.ndarray, seed: int, max_shifts: int = 100_000) -> EdgeTest:
     """Permutation test of the difference in mean return between favoured days and the others.
 
     The label path is shifted in time, circularly, against the returns: both keep their own persistence and
-    clustering, only their alignment is broken. Every shift is compared (by one FFT, O(T log T));
-    p = (1 + #{|difference| >= observed}) / (shifts + 1). Shifts of a few days resemble the observed
-    alignment, but leaving them out makes the test reject too often: over 10,000 null markets of 600 days 5.2 % at
-    a nominal 5 % with all shifts, 5.6 % without the nine nearest on either side.
+    clustering, only their alignment is broken. Every shift is compared by the t of `circular_shifts`;
+    p = (1 + #{|t| >= observed}) / (shifts + 1). Shifts of a few days resemble the observed alignment, but
+    leaving them out makes the test reject too often.
 
     Args:
         labels: (days,) bool, or text where RISK_ON_MAJORS is favoured; the label known when the position that
@@ -266,6 +285,8 @@ def regime_edge_test(labels: np.ndarray, returns: np.ndarray, seed: int, max_shi
     design = np.column_stack([np.ones(days), on.astype(float)])
     fit = hac_regression(returns, design)
     error = float(fit.standard_errors[1])
+    sums = circular_shifts(on.astype(float), returns, seed, max_shifts)
+    spread = float(np.std(sums.shifted, ddof=1)) if sums is not None else nan
     return EdgeTest(
         p_value=shifts.p_two_sided(),
         difference=mean_on - mean_off,
@@ -277,5 +298,5 @@ def regime_edge_test(labels: np.ndarray, returns: np.ndarray, seed: int, max_shi
         n_shifts=len(shifts.shifted),
         p_greater=shifts.p_greater(),
         p_less=shifts.p_less(),
-        minimum_detectable_effect=_DETECTABLE * float(np.std(shifts.shifted, ddof=1)) * per_day,
+        minimum_detectable_effect=_DETECTABLE * spread * per_day,
     )

@@ -23,7 +23,9 @@ def value_at_risk(returns: np.ndarray, level: float, window: int) -> np.ndarray:
 
     Hull & White (1998), Barone-Adesi, Giannopoulos & Vosper (1999): quantile of the last `window` returns, each divided
     by the volatility expected for its day, times the volatility expected for the day. Volatility is an
-    exponentially weighted one (decay 0.94) of the days before, started by the first day's square.
+    exponentially weighted one (decay 0.94) of the days before, started by the first day's square. The quantile is the
+    (n + 1) x level-th smallest, interpolated: a further draw falls below it with probability `level`, below the usual
+    (n - 1) x level + 1-th of 250 with 1.4 % for 1 %.
 
     Args:
         returns: (days,) decimal, finite.
@@ -53,7 +55,7 @@ def value_at_risk(returns: np.ndarray, level: float, window: int) -> np.ndarray:
         past = scaled[max(1, t - window) : t]
         past = past[np.isfinite(past)]
         if len(past) >= max(_MIN_PAST, 1.0 / level):
-            forecast[t] = np.sqrt(variance[t]) * np.quantile(past, level)
+            forecast[t] = np.sqrt(variance[t]) * np.quantile(past, level, method="weibull")
     return forecast
 
 

@@ -201,25 +201,35 @@ class Suite:
         panel, last = self._tables["panel"], self._window.end
         ends = series_ends(panel, self._settings.lake.majors, last, self._settings.lake.price_carry_days)
         if ends.height:
+            held = self._held_at_their_end(ends)
             for outcome in OUTCOMES:
                 note = (
-                    f"{ends.height} series end inside the lake; each is given one more close, {outcome:+.0%} from "
-                    "its last, on the day after; what was held of it, short or not, earns that before its exit"
+                    f"{ends.height} series end inside the lake, {held} of them in the always-on book at that close; "
+                    f"each is given one more close, {outcome:+.0%} from its last, on the day after; what was held of "
+                    "it, short or not, earns that before its exit"
                 )
                 replaced = _deferred(with_last_return, panel, ends, outcome)
-                yield Case("survivorship", f"dead alts return {outcome:+.0%} at their end", outcome, note, {}, replaced)
-            return
+                label = f"dead alts return {outcome:+.0%} at their end"
+                yield Case("survivorship", label, outcome, note, {}, replaced)
+        known = (
+            f"{ends.height} series end in this lake" if ends.height else "no series ends in this lake (survivors only)"
+        )
         clones = plan_clones(panel, self._tables["universe"], self._window, self._settings)
         for outcome in OUTCOMES:
             note = (
-                f"no series ends in this lake (survivors only): {clones.height} alts that die are added, "
-                f"{self._settings.evaluation.death_rate:.0%} of the eligible ones per year; each copies an eligible "
-                f"alt with {_CLONE_NOISE:.0%} of daily noise of its own, and on its last day returns {outcome:+.0%}; "
-                "the whole chain after the panel is computed anew and may hold them short or not"
+                f"{known}: {clones.height} alts that die are added, {self._settings.evaluation.death_rate:.0%} of the "
+                f"eligible ones per year; each copies an eligible alt with {_CLONE_NOISE:.0%} of daily noise of its "
+                f"own, and on its last day returns {outcome:+.0%}; the whole chain after the panel is computed anew "
+                "and may hold them short or not"
             )
             replaced = _deferred(with_clones, panel, clones, outcome, self._settings.evaluation.seed)
-            yield Case("survivorship", f"added dead alts return {outcome:+.0%} at their end", outcome, note, {},
-                       replaced, "universe", refit=True)  # fmt: skip
+            label = f"added dead alts return {outcome:+.0%} at their end"
+            yield Case("survivorship", label, outcome, note, {}, replaced, "universe", refit=True)
+
+    def _held_at_their_end(self, ends: pl.DataFrame) -> int:
+        """Ended series in which the always-on book had a position at the last close."""
+        held = self._tables["positions"].filter(pl.col("account") == "always_on", pl.col("units") != 0.0)
+        return ends.join(held, on=["asset_id", "date"], how="semi").height
 
     def _start_dates(self) -> list[dict[str, Any]]:
         days = self._own

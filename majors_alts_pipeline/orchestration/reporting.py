@@ -100,10 +100,10 @@ def evidence_of(study: Study, now: datetime, say: Say | None = None) -> tuple[Ma
     from majors_alts_pipeline.evidence import assemble
     from majors_alts_pipeline.evidence.registry import Registry, count_trials
 
-    window = stored_window(study)
-    for table in TABLES:
-        study.store.check_consistent(table, window, study.stamps(table, window))
-    tables = {table: study.store.read(table, window) for table in assemble.NEEDED}
+    # From the lake's first day, also where fewer days are stored: a stage computed anew needs its whole look-back.
+    window = Window(study.history.start, stored_window(study).end)
+    runner = Runner(study.lake, study.settings, study, study.say)
+    tables = {table: runner.table(table, window) for table in assemble.NEEDED}
     subject = assemble.Subject(tables, study.lake, window, study.settings, origin_of(study, now))
     registry = Registry(study.store.root / REGISTRY)
     frames = assemble.gather(subject, registry, say or study.say)

@@ -92,7 +92,7 @@ class Plan:
     """
 
     n_null: int = 200
-    n_planted: int = 40
+    n_planted: int = 30
     effects: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01)
     n_alts: int = 60
     n_days: int = 1500

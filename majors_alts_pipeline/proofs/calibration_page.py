@@ -140,8 +140,9 @@ def page_tables(table: pl.DataFrame, methods: Sequence[str]) -> str:
     planted_markets = f" and {_most(planted)} of each planted effect (seeds {planted['seeds'][0]})" if effects else ""
     words = (
         f"SIMULATED: {null_markets}{planted_markets}, {table['n_alts'][0]} alts × {table['n_days'][0]:,} days; "
-        f"code {table['code'][0]}. Of {judged.height} claims about p-values, selection and intervals {verdicts[WITHIN]} "
-        f"hold within their band, {verdicts[BY_CHANCE]} lie outside it by no more than chance among so many, {verdicts[NO]} do not hold."
+        f"code {table['code'][0]}. Of {judged.height} claims about p-values, selection and intervals "
+        f"{verdicts[WITHIN]} hold within their band, {verdicts[BY_CHANCE]} lie outside it by no more than chance "
+        f"among so many, {verdicts[NO]} do not hold."
     )
     parts = [
         fill(words, 110),

@@ -19,7 +19,7 @@ from majors_alts_pipeline.proofs.calibration import (
     Plan,
     seeds_in_words,
 )
-from majors_alts_pipeline.proofs.markets import BAND, SIGNIFICANCE, STANDARD_ERRORS, binomial_band
+from majors_alts_pipeline.proofs.markets import BAND, CONSENSUS, SIGNIFICANCE, STANDARD_ERRORS, binomial_band
 
 SIZE, CONTROL, SELECTION, COVERAGE, POWER, RECOVERY, OVERFITTING = (
     "size", "control", "selection", "coverage", "power", "recovery", "overfitting",
@@ -28,7 +28,6 @@ GATED = (SIZE, CONTROL, SELECTION, COVERAGE)
 """Groups whose claims decide whether the calibration holds."""
 
 WITHIN, BY_CHANCE, NO, INFORMATION = "within", "by chance", "NO", ""
-CONSENSUS = "consensus"
 _NORMAL_975 = 1.959964
 
 

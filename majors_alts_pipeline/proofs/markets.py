@@ -18,11 +18,14 @@ import numpy as np
 import polars as pl
 
 from majors_alts_pipeline.config import Settings, load_settings
+from majors_alts_pipeline.config.settings import with_overrides
 from majors_alts_pipeline.proofs.proof import Proof
 
 SIGNIFICANCE = 0.05
 BAND = 0.99
 STANDARD_ERRORS = 3.0
+CONSENSUS = "consensus"
+"""The method that needs the others."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,12 @@ def _price_sharpe(backtest: pl.DataFrame, account: str) -> float:
 HIDDEN_LABEL = {"risk_on_majors": "RISK_ON_MAJORS", "balanced": "BALANCED", "risk_on_alts": "RISK_ON_ALTS"}
 
 
+def _traded_alone(settings: Settings) -> Settings:
+    """Without the methods that change nothing measured here; `calibration` measures them all."""
+    method = settings.regime.method
+    return settings if method == CONSENSUS else with_overrides(settings, {"regime.methods": [method]})
+
+
 def run_market(seed: int, effect: float, n_alts: int, n_days: int, overrides: dict[str, Any] | None) -> MarketResult:
     """Simulate one market and run the chain over it."""
     from majors_alts_pipeline.chain import Runner
@@ -89,7 +98,7 @@ def run_market(seed: int, effect: float, n_alts: int, n_days: int, overrides: di
     from majors_alts_pipeline.lake.simulate import SimulationSpec, simulate
     from majors_alts_pipeline.proofs.accounts import timed_edge
 
-    settings = market_settings(overrides)
+    settings = _traded_alone(market_settings(overrides))
     market = simulate(SimulationSpec(n_alts=n_alts, n_days=n_days, seed=seed, regime_effect=effect))
     tables = Runner(MemoryLake(market.tables, settings.lake), settings).run_all(through="backtest")
     p_value, _ = timed_edge(tables, seed)

@@ -615,7 +615,7 @@ def test_two_runs_at_once(baseline: World, fresh: World) -> None:
 def test_part_of_a_history_under_another_configuration_is_refused_untouched(world: World) -> None:
     before = world.results()
     world.paths.config.write_text(CONFIG.replace("costs: {", "costs: {taker_fee: 0.002, "))
-    with pytest.raises(MixedStudyError, match=r"backtest.*another configuration.*majors-alts run"):
+    with pytest.raises(MixedStudyError, match=r"(trackers|backtest).*another configuration.*majors-alts run"):
         run_history(world.paths, DAY, None, lambda _: None)
     assert world.results() == before
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binom, kstest
+from scipy.stats import binom, kstest, ttest_ind
 
 from majors_alts_pipeline.evaluation.inference import (
     bootstrap_interval,
+    circular_shifts,
     hac_regression,
     regime_edge_test,
     sharpe_ratio,
@@ -100,26 +101,52 @@ def test_power_rises_with_the_effect():
 
 
 def test_the_fft_equals_shifting_by_hand():
-    rng = np.random.default_rng(2)
-    on, returns = market(rng, 120, 0.2)
-    test = regime_edge_test(on, returns, seed=0)
-    by_hand = [abs(returns[np.roll(on, k)].mean() - returns[~np.roll(on, k)].mean()) for k in range(120)]
-    shifts = range(1, 120)
-    expected = (1 + sum(by_hand[k] >= by_hand[0] for k in shifts)) / (len(shifts) + 1)
-    assert test.p_value == pytest.approx(expected, rel=1e-12)
-    assert test.n_shifts == 119
-    assert abs(test.difference) == pytest.approx(by_hand[0], rel=1e-12)
-
-
-def test_one_sided_p_values_and_the_effect_that_could_be_found_by_hand():
     on, returns = market(np.random.default_rng(2), 120, 0.2)
     test = regime_edge_test(on, returns, seed=0)
-    by_hand = np.array([returns[np.roll(on, k)].mean() - returns[~np.roll(on, k)].mean() for k in range(120)])
-    assert test.p_greater == pytest.approx((1 + (by_hand[1:] >= by_hand[0] - 1e-15).sum()) / 120)
-    assert test.p_less == pytest.approx((1 + (by_hand[1:] <= by_hand[0] + 1e-15).sum()) / 120)
-    assert test.minimum_detectable_effect == pytest.approx(2.8 * by_hand[1:].std(ddof=1), rel=1e-9)
+    moved = [np.roll(on, k) for k in range(120)]
+    t = np.array([ttest_ind(returns[flags], returns[~flags], equal_var=False).statistic for flags in moved])
+    gap = np.array([returns[flags].mean() - returns[~flags].mean() for flags in moved])
+    assert test.p_value == pytest.approx((1 + (abs(t[1:]) >= abs(t[0])).sum()) / 120, rel=1e-12)
+    assert test.p_greater == pytest.approx((1 + (t[1:] >= t[0]).sum()) / 120)
+    assert test.p_less == pytest.approx((1 + (t[1:] <= t[0]).sum()) / 120)
+    assert test.n_shifts == 119
+    assert test.difference == pytest.approx(gap[0], rel=1e-12)
+    assert test.minimum_detectable_effect == pytest.approx(2.8 * gap[1:].std(ddof=1), rel=1e-9)
     mirrored = regime_edge_test(on, -returns, seed=0)
     assert (mirrored.p_less, mirrored.p_greater) == pytest.approx((test.p_greater, test.p_less))
+
+
+def test_exposures_are_compared_by_their_sum():
+    on, returns = market(np.random.default_rng(2), 120, 0.2)
+    path = np.where(on, 0.7, 0.2)
+    found = circular_shifts(path, returns, seed=0)
+    by_hand = [np.roll(path, k) @ (returns - returns.mean()) for k in range(120)]
+    assert [found.observed, *found.shifted] == pytest.approx(by_hand, abs=1e-14)
+
+
+@pytest.mark.parametrize(("share", "ratio"), [(0.1, 2.5), (0.2, 2.5), (0.5, 2.5), (0.8, 2.5), (0.3, 0.5)])
+def test_a_label_that_marks_volatile_days_is_no_edge(share, ratio):
+    rng = np.random.default_rng(3)
+    p = []
+    for _ in range(300):
+        change, switch = rng.random((2, 600))
+        on = np.zeros(600, dtype=bool)
+        for t in range(1, 600):
+            on[t] = switch[t] < share if change[t] < 0.1 else on[t - 1]
+        returns = 0.01 * rng.standard_t(5, 600) * np.where(on, ratio, 1.0)
+        p.append(regime_edge_test(on, returns, seed=0).p_value)
+    low, high = binom.ppf([0.001, 0.999], 300, [0.03, 0.08])
+    assert low <= np.sum(np.array(p) <= 0.05) <= high
+
+
+def test_groups_that_do_not_vary_give_a_finite_statistic():
+    returns = np.repeat([0.0, 0.01], 50)
+    test = regime_edge_test(np.arange(100) >= 50, returns, seed=0)
+    # Shifted by half, the flags mark exactly the other group.
+    assert test.p_value == pytest.approx(0.02)
+    assert test.p_greater == pytest.approx(0.01)
+    alone = regime_edge_test(np.arange(100) == 7, np.random.default_rng(0).normal(size=100), seed=0)
+    assert 0.0 < alone.p_value <= 1.0
 
 
 def test_the_minimum_detectable_effect_is_found_four_times_in_five():

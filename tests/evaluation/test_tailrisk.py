@@ -83,6 +83,17 @@ def test_coverage_on_clustered_returns():
         assert row["es"] < 0
 
 
+@pytest.mark.parametrize(("level", "rate"), [(0.01, 0.01), (0.05, 0.05)])
+def test_a_short_window_keeps_the_level(level, rate):
+    judged = hits = 0
+    for seed in range(60):
+        returns = 0.01 * np.random.default_rng(seed).standard_normal(1000)
+        forecast = value_at_risk(returns, level, 250)
+        known = np.isfinite(forecast)
+        judged, hits = judged + known.sum(), hits + (returns[known] < forecast[known]).sum()
+    assert hits / judged == pytest.approx(rate, rel=0.13)
+
+
 def test_a_crash_that_outruns_the_forecast_is_found_out():
     returns = np.concatenate([clustered(2, 400), -0.02 * 1.3 ** np.arange(15)])
     row = var_exceptions(returns, np.ones(415, dtype=bool), "x", window=250).row(0, named=True)

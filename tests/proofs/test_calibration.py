@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from majors_alts_pipeline.cli import app
 from majors_alts_pipeline.config import Settings
-from majors_alts_pipeline.proofs import calibration
+from majors_alts_pipeline.proofs import calibration, suite
 from majors_alts_pipeline.proofs.calibration import (
     ALWAYS_ON,
     FAVOURED,
@@ -42,6 +46,7 @@ from majors_alts_pipeline.proofs.calibration_table import (
     failures,
 )
 from majors_alts_pipeline.proofs.markets import market_settings
+from majors_alts_pipeline.proofs.suite import Calibration, calibrate_markets
 
 PLAN = Plan(n_null=20, n_planted=4, effects=(0.01,), n_alts=20, n_days=420)
 METHODS_OF_TEST = ("composite", "kmeans")
@@ -216,6 +221,52 @@ def test_the_key_of_the_stored_markets_follows_settings_sizes_and_code(instrumen
 def test_a_failed_market_is_named(instrument: Settings, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="seed 0 and effect 0 failed"):
         run_calibration(Plan(n_null=1, n_planted=0, n_alts=20, n_days=1), instrument, tmp_path, workers=1)
+
+
+@pytest.mark.slow
+def test_table_plot_and_page_are_written_together(
+    table: pl.DataFrame, measured: pl.DataFrame, instrument: Settings, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "out" / "markets" / study_key(PLAN, instrument, "test"))
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "calibration.md").write_text(f"{BEGIN}\n{END}\n")
+    said: list[str] = []
+    result = calibrate_markets(PLAN, instrument, tmp_path / "out", "test", said.append, docs)
+    assert result.table.equals(table)
+    assert result.failures == 0
+    assert "stored already" in said[0]
+    assert pl.read_parquet(result.directory / "calibration.parquet").equals(table)
+    assert pl.read_csv(result.directory / "calibration.csv").height == table.height
+    assert pl.read_parquet(result.directory / "measurements.parquet").equals(measured)
+    pictures = [(place / "calibration.png").read_bytes() for place in (result.directory, docs / "images")]
+    assert pictures[0] == pictures[1]
+    assert "### Power" in (docs / "calibration.md").read_text()
+
+
+def test_the_command_ends_with_status_1_when_a_claim_does_not_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[Plan, Path | None]] = []
+
+    def calibrated(p_values: np.ndarray) -> Callable[..., Calibration]:
+        def run(plan: Plan, _: Settings, directory: Path, *rest: object) -> Calibration:
+            asked.append((plan, rest[-1]))  # type: ignore[arg-type]
+            found = fake(len(p_values), p_values, 0.95)
+            table = calibration_table(found, Plan(len(p_values), 0, ()), ["composite"], "test")
+            return Calibration(table, directory, failures(table))
+
+        return run
+
+    uniform = np.random.default_rng(0).uniform(size=200)
+    command = ["prove", "--calibrate", "--markets", "30", "--planted", "0", "--out", str(tmp_path / "table.csv")]
+    for p_values, status in ((uniform, 0), (uniform**2, 1)):
+        monkeypatch.setattr(suite, "calibrate_markets", calibrated(p_values))
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == status, result.output
+        assert "SIMULATED" in result.output
+    assert asked == [(Plan(30, 0), None)] * 2
+    assert pl.read_csv(tmp_path / "table.csv")["verdict"].to_list()[0] == NO
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from datetime import date
 
 import polars as pl
 
-from majors_alts_pipeline.regime.composite import Candidate
 from majors_alts_pipeline.report.tables import LABELS, account_order, in_order
 
 
@@ -191,6 +190,9 @@ def contributions(features: pl.DataFrame, models: pl.DataFrame) -> pl.DataFrame:
         features: contract `features`.
         models: chosen rows of `regime_model` of method composite.
     """
+    # Not at the top: it loads numba, which whoever only looks at a report need not wait for.
+    from majors_alts_pipeline.regime.composite import Candidate
+
     weights = []
     for day, params in models.sort("date").select("date", "params").iter_rows():
         candidate = Candidate.from_json(params)
