@@ -13,6 +13,8 @@ from pydantic import BaseModel
 
 from majors_alts_pipeline.config import Settings, load_settings
 from majors_alts_pipeline.config.paths import REPOSITORY
+from majors_alts_pipeline.evaluation.contracts import EVIDENCE
+from majors_alts_pipeline.evidence.registry import REGISTRY
 from majors_alts_pipeline.lake.contracts import LAKE_TABLES, LOST, LakeTable
 from majors_alts_pipeline.stages import INCEPTION, STAGE_OF_TABLE, Input
 from majors_alts_pipeline.tables import TABLES, TableContract
@@ -30,6 +32,7 @@ and formulas: [methods.md](methods.md).
 
 - [Input: the lake](#input-the-lake)
 - [Output: the tables](#output-the-tables)
+- [Evidence and registry](#evidence-and-registry)
 - [Settings](#settings)
 """
 
@@ -60,6 +63,13 @@ No table holds infinities or NaN: what is not known is null, and only where the 
 number of days before a day that the day's rows read, at the default settings; "inception" is the lake's first day.
 """
 
+_EVIDENCE = """## Evidence and registry
+
+`<results>/evidence/<table>.parquet`, one file each of all stored days together, sorted by the key, replaced as a whole;
+`manifest.json` beside them says which study, lake and days they belong to. `<results>/registry/*.parquet` holds the
+rows of `registry`, one file per batch, never rewritten. Meaning: [methods.md](methods.md#evidence-and-registry).
+"""
+
 _SETTINGS = """## Settings
 
 A YAML given with `--config` or `MAJORS_ALTS_CONFIG` holds only the keys it changes. `lake.tables`, `lake.columns`,
@@ -69,9 +79,10 @@ key in the wrong block, a value out of bounds or a rule that could never fire is
 
 
 def markdown() -> str:
-    """Return the whole page: lake tables, output tables and settings."""
-    parts = [_HEAD, _INPUT, *map(_lake_table, LAKE_TABLES.values()), _OUTPUT, *map(_table, TABLES.values()), _SETTINGS]
-    return "\n".join([*parts, *_settings_blocks()])
+    """Return the whole page: lake tables, output tables, evidence and settings."""
+    parts = [_HEAD, _INPUT, *map(_lake_table, LAKE_TABLES.values()), _OUTPUT, *map(_table, TABLES.values())]
+    evidence = [_EVIDENCE, *map(_undated, (*EVIDENCE.values(), REGISTRY))]
+    return "\n".join([*parts, *evidence, _SETTINGS, *_settings_blocks()])
 
 
 def _rows(header: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
@@ -114,13 +125,21 @@ def _table(contract: TableContract) -> str:
     stage = STAGE_OF_TABLE[contract.name]
     settings = load_settings()
     reads = ", ".join(f"`{item.table}` ({_lookback(item, settings)})" for item in stage.inputs) or "the lake"
+    return _contract(contract, f" Stage: `{stage.name}`. Reads: {reads}.")
+
+
+def _undated(contract: TableContract) -> str:
+    return _contract(contract, "")
+
+
+def _contract(contract: TableContract, origin: str) -> str:
     columns = (
         (f"`{name}`", str(column.dtype), column.unit, "null" if column.nullable else "", column.description)
         for name, column in contract.columns.items()
     )
     return (
-        f"### {contract.name}\n\n{contract.description}\n\nKey: {_names(contract.key)}. Stage: `{stage.name}`. "
-        f"Reads: {reads}.\n\n" + _rows(("column", "type", "unit", "may be", "meaning"), columns)
+        f"### {contract.name}\n\n{contract.description}\n\nKey: {_names(contract.key)}.{origin}\n\n"
+        + _rows(("column", "type", "unit", "may be", "meaning"), columns)
     )
 
 

@@ -190,8 +190,8 @@ BETAS = TableContract(
 
 TRACKERS = TableContract(
     "trackers",
-    "What one could trade against the alts as a whole: a cap-weighted index of those that could be held, decided on the "
-    "eve of each month, and long BTC against it. Before costs and funding.",
+    "What one could trade against the alts as a whole: a cap-weighted index of those that could be held, decided on "
+    "the eve of each month, and long BTC against it. Before costs and funding.",
     ("date", "tracker"),
     {
         "date": _DATE,
@@ -202,11 +202,12 @@ TRACKERS = TableContract(
         "top_weight": Column(F, "fraction", "largest weight in the alt index at the close", True),
         "top_asset": Column(S, "", "the member that has it", True),
         "coverage": Column(
-            F, "fraction", "eligible alts that were bought (cap known on the eve, price of their own on the first)", True
+            F, "fraction", "eligible alts that were bought (cap known on the eve, price of their own on the first)",
+            True,
         ),
         "dominance": Column(
-            F, "fraction", "BTC cap / cap of all assets but stable, wrapped, pegged and gold ones; only in btc_dominance",
-            True,
+            F, "fraction",
+            "BTC cap / cap of all assets but stable, wrapped, pegged and gold ones; only in btc_dominance", True,
         ),
     },
 )  # fmt: skip
@@ -305,9 +306,7 @@ REGIME = TableContract(
         "method": Column(S, "", "regime method"),
         "configured": Column(B, "", "the method whose label the timed account trades"),
         "label": Column(S, "", "RISK_ON_MAJORS, BALANCED or RISK_ON_ALTS"),
-        "native_state": Column(
-            S, "", "state in the method's own words, as TRENDING_UP; null where it has none", True
-        ),
+        "native_state": Column(S, "", "state in the method's own words, as TRENDING_UP; null where it has none", True),
         "score": Column(
             F,
             "see method",
@@ -392,10 +391,15 @@ BACKTEST = TableContract(
         "regime_traded": Column(S, "", "label whose decision the position held over the day carries out"),
         "exposure_multiplier": Column(F, "ratio", "volatility-target multiplier of the decision taken at the close"),
         "vol_forecast": Column(
-            F, "decimal per year", "volatility expected of the book at multiplier 1; null where there is no forecast", True
+            F,
+            "decimal per year",
+            "volatility expected of the book at multiplier 1; null where there is no forecast",
+            True,
         ),
         "vol_model": Column(
-            S, "", "what forecast it: trailing, ewma, garch, garch_stale (the newest fit could not be used, an older "
+            S,
+            "",
+            "what forecast it: trailing, ewma, garch, garch_stale (the newest fit could not be used, an older "
             "one is in force), or none (multiplier 1)",
         ),
         "n_positions": Column(

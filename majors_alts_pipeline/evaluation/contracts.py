@@ -172,6 +172,18 @@ RELIABILITY = TableContract(
     },
 )
 
+HINDSIGHT = TableContract(
+    "hindsight",
+    "What the newest model of each fitted method says of the past knowing all of it: to be drawn, never traded.",
+    ("date", "method", "label"),
+    {
+        "date": Column(D, "UTC day", "day"),
+        "method": _METHOD,
+        "label": Column(S, "", "RISK_ON_MAJORS, BALANCED or RISK_ON_ALTS"),
+        "probability": Column(F, "probability", "smoothed: given every day of the study, later ones included"),
+    },
+)
+
 FEATURE_IC = TableContract(
     "feature_ic",
     "Information coefficient of each feature's z-score with the book's forward return, by horizon.",
@@ -221,7 +233,7 @@ EVIDENCE: dict[str, TableContract] = {
     contract.name: contract
     for contract in (
         EDGE_BY_HORIZON, SELECTION, CSCV, FOLDS, ROBUSTNESS, CAPACITY, SWEEP, PROBABILITY_SCORES, RELIABILITY,
-        FEATURE_IC, VAR_EXCEPTIONS, RED_FLAGS,
+        HINDSIGHT, FEATURE_IC, VAR_EXCEPTIONS, RED_FLAGS,
     )
 }  # fmt: skip
 """Every evidence table by name."""

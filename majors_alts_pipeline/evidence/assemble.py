@@ -23,7 +23,7 @@ import polars as pl
 from majors_alts_pipeline.calendar import Window, date_array
 from majors_alts_pipeline.chain import Runner
 from majors_alts_pipeline.config import Settings
-from majors_alts_pipeline.evaluation.contracts import EVIDENCE, SELECTION
+from majors_alts_pipeline.evaluation.contracts import EVIDENCE, HINDSIGHT, SELECTION
 from majors_alts_pipeline.evaluation.inference import (
     DAYS_PER_YEAR,
     MIN_BOOTSTRAP_DAYS,
@@ -40,6 +40,9 @@ from majors_alts_pipeline.evidence.trials import study_trials
 from majors_alts_pipeline.features.definitions import DEFINITIONS
 from majors_alts_pipeline.lake.reader import LakeSource
 from majors_alts_pipeline.regime.forecasts import book_up_forecasts, state_forecasts
+from majors_alts_pipeline.regime.interface import load_method
+from majors_alts_pipeline.regime.stage import known_history
+from majors_alts_pipeline.regime.states import StatesMethod
 from majors_alts_pipeline.tables import TABLES, ContractError
 
 Say = Callable[[str], None]
@@ -290,6 +293,7 @@ def _by_day(subject: Subject) -> dict[str, pl.DataFrame]:
     judged = [probability_scores(states, delay=0), probability_scores(book, delay=lag)]
     frames["probability_scores"] = pl.concat(judged).sort("method", "event", "horizon_days")
     frames["reliability"] = reliability(pl.concat([states, book]), confidence=rules.confidence)
+    frames["hindsight"] = _hindsight(subject)
     features = subject.tables["features"]
     scores = {name: _z(features, name, days) for name in settings.features.enabled}
     signs = {name: DEFINITIONS[name].sign for name in scores}
@@ -301,6 +305,19 @@ def _by_day(subject: Subject) -> dict[str, pl.DataFrame]:
         tails.append(var_exceptions(rows["ret_net"].to_numpy(), invested, account, window=VAR_WINDOW))
     frames["var_exceptions"] = pl.concat(tails).sort("account", "level")
     return frames
+
+
+def _hindsight(subject: Subject) -> pl.DataFrame:
+    """Smoothed probabilities of every fitted method over all stored days."""
+    settings, models = subject.settings, subject.tables["regime_model"].filter("chosen").sort("date")
+    first = subject.tables["features"]["date"].min()
+    history = known_history(subject.tables, Window(first, subject.window.end), settings)  # type: ignore[arg-type]
+    found = [
+        method.hindsight(history, models.filter(pl.col("method") == name), settings).with_columns(method=pl.lit(name))
+        for name in settings.regime.methods
+        if isinstance(method := load_method(name), StatesMethod)
+    ]
+    return pl.concat(found).select(list(HINDSIGHT.columns)) if found else HINDSIGHT.empty()
 
 
 def _book_returns(backtest: pl.DataFrame, days: Window, settings: Settings) -> np.ndarray:

@@ -73,7 +73,7 @@ def compute_model(inputs: Mapping[str, pl.DataFrame], window: Window, settings: 
     past = inputs["regime_model"].filter("chosen").sort("date")
     rows = [
         method.fit(
-            _history(inputs, Window(span.start, max(dates[name])), settings),
+            known_history(inputs, Window(span.start, max(dates[name])), settings),
             dates[name],
             _all_refits(past, method, Window(span.start, window.start - timedelta(days=1)), settings)
             if span.start < window.start
@@ -105,7 +105,7 @@ def compute(inputs: Mapping[str, pl.DataFrame], window: Window, settings: Settin
     if first is None or first > window.start:
         raise ValueError(f"features: no rows on {window.start}; materialise features up to {window.end} first")
     span = Window(first, window.end)
-    history = _history(inputs, span, settings)
+    history = known_history(inputs, span, settings)
     chosen = span.keep(inputs["regime_model"]).filter("chosen").sort("date")
     methods = [load_method(name) for name in settings.regime.methods]
     everything = any(method.needs_others for method in methods)
@@ -153,7 +153,7 @@ def _all_refits(models: pl.DataFrame, method: RegimeMethod, span: Window, settin
     return own
 
 
-def _history(inputs: Mapping[str, pl.DataFrame], span: Window, settings: Settings) -> History:
+def known_history(inputs: Mapping[str, pl.DataFrame], span: Window, settings: Settings) -> History:
     """Everything known at the close of the last day of `span`, which starts at inception.
 
     Raises:

@@ -15,8 +15,8 @@ ROOT = PACKAGE.parent
 # A room may import those before it.
 ORDER = [
     "calendar", "tables", "numerics", "config", "lake", "universe", "features", "betas", "basket", "regime",
-    "backtest", "evaluation", "report", "stages", "chain", "evidence", "data_contract", "proofs", "orchestration", "access",
-    "definitions", "main_job", "cli",
+    "backtest", "evaluation", "report", "stages", "chain", "evidence", "data_contract", "proofs", "orchestration",
+    "access", "definitions", "main_job", "cli",
 ]  # fmt: skip
 DAGSTER_ROOMS = {"orchestration", "definitions", "main_job"}
 

@@ -34,12 +34,22 @@ def make_evidence(seed: int = 5) -> dict[str, pl.DataFrame]:
         "capacity": _capacity(),
         "sweep": _sweep(rng),
         **_calibration(rng),
+        "hindsight": _hindsight(),
         "feature_ic": _feature_ic(rng),
         "var_exceptions": _var(),
         "red_flags": _red_flags(),
     }
     assert set(frames) == set(EVIDENCE)
     return frames
+
+
+def _hindsight() -> pl.DataFrame:
+    """Certain of what the HMM could only guess."""
+    return _frame("hindsight", [
+        {"date": date(2023, 4, 19) + timedelta(days=day), "method": "hmm", "label": label,
+         "probability": float(label == LABELS[day // 40 % 3])}
+        for day, label in product(range(200), LABELS)
+    ])  # fmt: skip
 
 
 def _edge(rng: np.random.Generator) -> pl.DataFrame:

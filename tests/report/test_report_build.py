@@ -548,9 +548,10 @@ def test_evidence_is_drawn_and_worded(proven_site, proven):
     assert {
         "edge", "cscv-logits", "cscv-scatter", "folds", "cpcv", "sweep", "robustness", "var", "cost-sweep", "capacity",
         "reliability-book-up-1", "feature-ic", "methods", "weights", "disagreement", "persistence", "contributions",
-        "volatility-target", "trackers",
+        "volatility-target", "trackers", "hindsight",
     } <= figures  # fmt: skip
     assert proven.verdict == "The book earned nothing that luck does not explain."
+    assert "HINDSIGHT, never traded" in _text(proven_site["regime"])
     index = _text(proven_site["index"])
     assert "The book earned nothing that luck does not explain." in index
     assert "four more years like these" in index

@@ -133,6 +133,50 @@ def method_probabilities(regimes: pl.DataFrame, configured: str) -> Chart:
     )
 
 
+def hindsight(regimes: pl.DataFrame, smoothed: pl.DataFrame) -> Chart:
+    """P(risk-on majors) of the fitted methods as known on the day, beside what hindsight says of the same day.
+
+    Args:
+        regimes: contract `regime`, all methods.
+        smoothed: contract `hindsight`.
+    """
+    methods = sorted(smoothed["method"].unique())
+    late = smoothed.filter(label="RISK_ON_MAJORS")
+    both = regimes.join(late.select("date", "method", "probability"), on=["date", "method"]).sort("method", "date")
+    figure = panels([""] * len(methods))
+    for row, method in enumerate(methods, start=1):
+        one = both.filter(method=method)
+        known, later = {"color": CYCLE[0][0], "width": 1.4}, {"color": CYCLE[1][0], "width": 1.1, "dash": "dot"}
+        for column, name, style in (
+            ("p_risk_on_majors", "known on the day", known),
+            ("probability", "HINDSIGHT", later),
+        ):
+            trace = daily_line(one, column, name, style, 3)
+            figure.add_scatter(**trace, legendgroup=name, showlegend=row == 1, row=row, col=1)
+        axis = "" if row == 1 else str(row)
+        figure.add_annotation(
+            text=method_name(method), xref=f"x{axis} domain", yref=f"y{axis} domain",
+            x=0.005, y=1.0, xanchor="left", yanchor="top", showarrow=False, font={"size": 11},
+        )  # fmt: skip
+    figure.update_yaxes(range=[0, 1], tickvals=[0, 0.5, 1], showgrid=True, title_text="")
+    gap = both.filter(pl.col("score").is_not_null()).group_by("method").agg(
+        off=(pl.col("p_risk_on_majors") - pl.col("probability")).abs().mean()
+    ).drop_nulls().sort("off", "method", descending=[True, False])  # fmt: skip
+    widest = (
+        f" They differ most for {method_name(gap['method'][0])}: by {percent(gap['off'][0], 0)} on the mean day."
+        if gap.height
+        else ""
+    )
+    caption = (
+        "HINDSIGHT, never traded: the dotted line is what the newest model says of each day knowing every later one; "
+        f"the solid line is what was known at that day's close and is all the account may use.{widest}"
+    )
+    return chart(
+        "hindsight", "Known on the day, and with hindsight", figure, caption + thinned(regimes), ["hindsight"],
+        90 + 90 * len(methods),
+    )  # fmt: skip
+
+
 def consensus_weights(weights: pl.DataFrame) -> Chart:
     """Weight of each method in the consensus over time.
 

@@ -86,6 +86,9 @@ def _methods(book: Book) -> list[str]:
             )
         ]
     blocks = [render_chart(regimes.method_probabilities(every, configured)), _last_labels(every, configured)]
+    smoothed = book.evidence("hindsight")
+    if smoothed is not None and smoothed.height:
+        blocks.append(render_chart(regimes.hindsight(every, smoothed)))
     if book["regime_weights"].height:
         blocks.append(render_chart(regimes.consensus_weights(book["regime_weights"])))
     divided = every.drop_nulls("disagreement")
