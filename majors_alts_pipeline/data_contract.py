@@ -137,9 +137,8 @@ def _contract(contract: TableContract, origin: str) -> str:
         (f"`{name}`", str(column.dtype), column.unit, "null" if column.nullable else "", column.description)
         for name, column in contract.columns.items()
     )
-    return (
-        f"### {contract.name}\n\n{contract.description}\n\nKey: {_names(contract.key)}.{origin}\n\n"
-        + _rows(("column", "type", "unit", "may be", "meaning"), columns)
+    return f"### {contract.name}\n\n{contract.description}\n\nKey: {_names(contract.key)}.{origin}\n\n" + _rows(
+        ("column", "type", "unit", "may be", "meaning"), columns
     )
 
 

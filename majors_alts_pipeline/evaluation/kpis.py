@@ -189,7 +189,8 @@ def timing_placebo(backtest: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     Returns:
         `account_mean` (mean daily price return of the account regime itself, which differs from `timed` by drift and
         rebalancing), `timed`, `placebo_mean`, `placebo_sd`, `placebo_p05`, `placebo_p95` (decimal per day);
-        `percentile` of `timed` among the placebos, ties half; one-sided `p_greater` and `p_less`;
+        `percentile` of `timed` among the placebos, ties half; one-sided `p_greater` and `p_less`, by the t of
+        `circular_shifts` where the exposure takes two values, else by the sums the placebos are made of;
         `exposure_mean`; `n_days`; `n_shifts`. Null where the path never varies or there are too few days.
     """
     held = _with_previous(backtest, settings).with_columns(earned=pl.col("pnl_price") / pl.col("before"))
@@ -206,11 +207,14 @@ def timing_placebo(backtest: pl.DataFrame, settings: Settings) -> pl.DataFrame:
             # Shifting leaves the path's mean alone, so demeaned returns only took a constant away.
             placebos = shifts.shifted / book.height + float(np.mean(exposure) * np.mean(returns))
             n, greater, less = len(placebos), shifts.p_greater(), shifts.p_less()
+            levels = np.unique(exposure)
+            flags = circular_shifts(exposure == levels[-1], returns, settings.evaluation.seed)
+            judged = flags if flags is not None and len(levels) == 2 else shifts
             row |= {
                 "placebo_mean": float(np.mean(placebos)), "placebo_sd": float(np.std(placebos, ddof=1)),
                 "placebo_p05": float(np.quantile(placebos, 0.05)), "placebo_p95": float(np.quantile(placebos, 0.95)),
                 "percentile": 0.5 + 0.5 * (n + 1) * (less - greater) / n,
-                "p_greater": greater, "p_less": less, "n_shifts": n,
+                "p_greater": judged.p_greater(), "p_less": judged.p_less(), "n_shifts": n,
             }  # fmt: skip
     return pl.DataFrame([row], schema=_PLACEBO_SCHEMA)
 

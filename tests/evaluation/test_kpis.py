@@ -237,7 +237,7 @@ def test_the_placebo_compares_the_timing_and_nothing_else(data):
     backtest = data[0]
     row = kpis.timing_placebo(backtest, settings()).row(0, named=True)
     edge = kpis.regime_edge(backtest, settings()).row(0, named=True)
-    # With an exposure of 0 or 1 the shifts order as the regime edge's.
+    # With an exposure of 0 or 1 the test is the regime edge's.
     assert row["p_greater"] == pytest.approx(edge["p_greater"])
     assert row["p_less"] == pytest.approx(edge["p_less"])
     held = backtest.filter(pl.col("account") == "always_on").sort("date").slice(FIRST + 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 from majors_alts_pipeline.cli import app
@@ -124,7 +125,7 @@ def test_the_same_market_measures_the_same_here_and_in_a_worker(measured: pl.Dat
     again = measure_market(3, 0.0, PLAN.n_alts, PLAN.n_days, instrument).filter(pl.col("measure") != "seconds")
     keys = ["measure", "subject", "horizon_days"]
     stored = measured.filter((pl.col("seed") == 3) & (pl.col("effect") == 0.0) & (pl.col("measure") != "seconds"))
-    assert again.sort(keys).equals(stored.sort(keys))
+    assert_frame_equal(again.sort(keys), stored.sort(keys), check_exact=True)
 
 
 def test_the_traded_methods_edge_is_the_one_the_report_prints(instrument: Settings) -> None:
