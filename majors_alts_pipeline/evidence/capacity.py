@@ -2,8 +2,8 @@
 
 Capital enters twice: the basket holds no position above `basket.adv_share_max` of an asset's daily volume unless no
 book exists within it, when the limit is given up (on the perpetuals lake on 31 % of days at 1e8 USD, on all at 1e9),
-and a trade of |n| USD pays Y sigma sqrt(|n| / ADV) of itself (docs/methods.md, costs). Everything before the basket is the same
-for every capital and is reused; what reads the basket is computed again where the basket came out different.
+and a trade of |n| USD pays Y sigma sqrt(|n| / ADV) of itself (docs/methods.md, costs). Everything before the basket is
+the same for every capital and is reused; what reads the basket is computed again where the basket came out different.
 """
 
 from __future__ import annotations

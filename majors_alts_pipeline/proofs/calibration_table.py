@@ -119,8 +119,9 @@ def calibration_table(measurements: pl.DataFrame, plan: Plan, methods: Sequence[
     """
     found = _Found(measurements)
     rows = [*_null_rows(found, methods), *_planted_rows(found, plan, methods)]
-    claims = sum(row.verdict != INFORMATION for row in rows)
-    judged = [_judged(row, claims) for row in rows]
+    # P-values are looked at twice: how many are small, and how all of them lie.
+    looks = sum((row.verdict != INFORMATION) + (row.group == SIZE) for row in rows)
+    judged = [_judged(row, looks) for row in rows]
     frame = pl.DataFrame([asdict(row) for row in judged], infer_schema_length=None)
     markets = measurements.group_by("effect").agg(pl.col("seed").unique())
     by_effect = pl.DataFrame({
@@ -248,8 +249,7 @@ def _p_values(counted: Counted, values: np.ndarray, subject: str, horizon: int =
     for row in _counted(counted, values < counted.nominal, subject, horizon):
         chance = row.chance
         if counted.rule == "equal" and uniform is not None and chance is not None:
-            # Two looks at the same p-values: their number and their whole distribution.
-            chance = min(2.0 * min(chance, uniform), 1.0)
+            chance = min(chance, uniform)
         yield Row(**{**vars(row), "uniform_p": uniform, "chance": chance})
 
 
@@ -302,9 +302,9 @@ def _spread(group: str, claim: str, values: np.ndarray, subject: str, unit: str 
     )  # fmt: skip
 
 
-def _judged(row: Row, claims: int) -> Row:
+def _judged(row: Row, looks: int) -> Row:
     if row.verdict == INFORMATION or row.chance is None:
         return row
-    alone, together = 1.0 - BAND, (1.0 - BAND) / max(claims, 1)
+    alone, together = 1.0 - BAND, (1.0 - BAND) / max(looks, 1)
     verdict = WITHIN if row.chance >= alone else BY_CHANCE if row.chance >= together else NO
     return Row(**{**vars(row), "verdict": verdict})

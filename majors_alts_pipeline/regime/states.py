@@ -524,10 +524,15 @@ def _composite(centre: np.ndarray) -> np.ndarray:
 def _order_note(model: StateModel) -> str:
     """Say when the identity of the states and the rule of their birth no longer agree."""
     composite = _composite(model.centre)
-    sides = {side: [c for c, label in zip(composite, model.labels, strict=True) if label == side] for side in SIDES}
-    if min(sides[1]) > max(sides[-1]):
-        return ""
-    return "the state RISK_ON_MAJORS now has a lower signed mean than RISK_ON_ALTS; labels stay with their states"
+    held = {side: [c for c, label in zip(composite, model.labels, strict=True) if label == side] for side in (-1, 0, 1)}
+    rising = [(LABELS[side], values) for side, values in held.items() if values]
+    wrong = [
+        f"{high} has a signed mean of {min(above):.3f}, {low} one of {max(below):.3f}"
+        for place, (low, below) in enumerate(rising)
+        for high, above in rising[place + 1 :]
+        if min(above) <= max(below)
+    ]
+    return "; ".join([*wrong, "labels stay with their states"]) if wrong else ""
 
 
 def _in_force(last: StateModel | None) -> dict[str, str]:

@@ -66,7 +66,7 @@ def gappy() -> dict[str, pl.DataFrame]:
 
 
 def history_of(inputs: dict[str, pl.DataFrame], settings: Settings, days: int = DAYS) -> History:
-    return stage._history(inputs, window_of(days), settings)
+    return stage.known_history(inputs, window_of(days), settings)
 
 
 def fitted(method: StatesMethod, inputs: dict[str, pl.DataFrame], settings: Settings, days: int = DAYS) -> pl.DataFrame:
@@ -479,6 +479,24 @@ def test_states_keep_their_labels_when_their_order_turns_and_the_note_says_so() 
     assert calm == {-1}
     assert rows["note"][0] == ""
     assert "labels stay with their states" in rows["note"][-1]
+
+
+def test_the_note_compares_all_three_labels() -> None:
+    settings = settings_for(*METHODS, n_states=3)
+    lowest = iter([-1.0, -0.6, -0.2, 0.2])
+
+    def moving(problem: Problem) -> Fit:
+        mean = np.array([[next(lowest, 0.2)], [0.0], [2.0]])
+        return Fit(
+            mean, np.array([[0.1], [1.0], [4.0]]), np.full(3, 1 / 3), np.full((3, 3), 1 / 3), np.full(3, 1 / 3), 0
+        )
+
+    method = replace(load_method("markov"), fitter=moving)
+    rows = fitted(method, random_inputs(900, 5), settings, 900).filter(pl.col("in_force") == "walk_forward").head(4)
+    assert rows["note"].head(3).to_list() == ["", "", ""]
+    assert "BALANCED has a signed mean of" in rows["note"][3]
+    assert "RISK_ON_ALTS one of" in rows["note"][3]
+    assert "RISK_ON_MAJORS" not in rows["note"][3]
 
 
 def test_small_parts() -> None:
