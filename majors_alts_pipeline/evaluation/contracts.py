@@ -26,7 +26,9 @@ EDGE_BY_HORIZON = TableContract(
         "high": _HIGH,
         "difference": Column(F, "decimal per horizon", "mean - mean of all days without the label", True),
         "hac_t": Column(F, "t-statistic", "of the difference; Newey-West on daily terms (Hodrick 1992)", True),
-        "p_value": Column(F, "probability", "two-sided circular-shift p of the difference; null for ALL", True),
+        "p_value": Column(
+            F, "probability", "two-sided circular-shift p of the difference, studentised; null for ALL", True
+        ),
         "n_days": Column(N, "days", "decisions with the label and a whole horizon"),
         "n_episodes": Column(N, "episodes", "unbroken runs of the label among them"),
         "n_effective": Column(F, "days", "independent decisions: n_days shrunk by overlap and autocorrelation", True),
@@ -115,6 +117,9 @@ CAPACITY = TableContract(
         "cost_annual": Column(F, "fraction of NAV per year", "all costs"),
         "impact_annual": Column(F, "fraction of NAV per year", "market impact alone"),
         "participation_p95": Column(F, "fraction", "95th percentile of traded notional / daily volume", True),
+        "beyond_liquidity": Column(
+            F, "fraction", "share of the days with a book on which it exceeds basket.adv_share_max: there was no other"
+        ),
     },
 )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -44,6 +44,10 @@ from majors_alts_pipeline.regime.interface import load_method
 from majors_alts_pipeline.regime.stage import known_history
 from majors_alts_pipeline.regime.states import StatesMethod
 from majors_alts_pipeline.tables import TABLES, ContractError
+
+if TYPE_CHECKING:
+    from majors_alts_pipeline.evaluation.overfitting import Overfitting
+    from majors_alts_pipeline.evaluation.snooping import Snooping
 
 Say = Callable[[str], None]
 Tables = Mapping[str, pl.DataFrame]
@@ -158,57 +162,129 @@ def _swept(subject: Subject, say: Say) -> SweepResult:
 
 def _selected(subject: Subject, records: pl.DataFrame, say: Say) -> dict[str, pl.DataFrame]:
     from majors_alts_pipeline.evaluation.crossvalidation import Variants, combinatorial, walk_forward
-    from majors_alts_pipeline.evaluation.overfitting import cscv, cscv_table
+    from majors_alts_pipeline.evaluation.overfitting import cscv_table
 
     settings, lineage = subject.settings, subject.origin.lineage
     n_trials = count_trials(records, lineage)
     say(f"selection: {n_trials} distinct trials on this lake")
-    names = dict(records.sort("time").select("trial", "label").iter_rows())
+    held, unseen = _tried(records, lineage)
+    returns_tried = np.ascontiguousarray(held.drop("date").to_numpy()) if held.width > 1 else np.empty((held.height, 0))
+    common = _Tried.of(returns_tried, n_trials, unseen, settings)
+    start = evaluation_start(subject.tables["backtest"])
     rows: list[dict[str, Any]] = []
-    out: dict[str, pl.DataFrame] = {}
     for account in ACCOUNTS:
-        held = trial_returns(records, lineage, account)
-        matrix = held.drop("date").to_numpy() if held.width > 1 else np.empty((0, 0))
-        moving = np.ptp(matrix, axis=0) > 0.0 if matrix.size else np.zeros(0, dtype=bool)
-        variants = np.ascontiguousarray(matrix[:, moving])
-        evaluated = records.filter(pl.col("lineage") == lineage, pl.col("status") == OK, pl.col("account") == account)
-        unseen = max(evaluated["trial"].n_unique() - matrix.shape[1], 0)
         own = subject.tables["backtest"].filter(pl.col("account") == account).sort("date")
-        start = evaluation_start(subject.tables["backtest"])
         returns = own.filter(pl.col("date") >= start)["ret_net"].to_numpy() if start else np.empty(0)
-        rows += [{"account": account, **row} for row in _measures(returns, variants, n_trials, unseen, settings)]
-        if account == "regime" and variants.shape[1] >= _MIN_VARIANTS and len(variants) >= 4 * CSCV_BLOCKS:
-            columns = [name for name, kept in zip(held.columns[1:], moving, strict=True) if kept]
-            labels = [f"{names[name]} ({name})" for name in columns]
-            out["cscv"] = cscv_table(cscv(variants, CSCV_BLOCKS), labels)
-            purge = settings.regime.label_horizon_days + settings.backtest.execution_lag_days
-            tried = Variants(variants, held["date"].to_list(), labels)
-            embargo = round(EMBARGO_SHARE * len(variants))
-            out["folds"] = pl.concat([
-                walk_forward(tried, train_days=settings.regime.min_train_days, test_days=TEST_DAYS, purge_days=purge),
-                combinatorial(
-                    tried, n_folds=CPCV[0], n_test_folds=CPCV[1], purge_days=purge, embargo_days=embargo
-                ),
-            ])  # fmt: skip
-    out["selection"] = SELECTION.conform(pl.DataFrame(rows, schema=SELECTION.schema))
+        rows += [{"account": account, **row} for row in _measures(returns, common, settings)]
+    out = {"selection": SELECTION.conform(pl.DataFrame(rows, schema=SELECTION.schema))}
+    if common.splits is not None:
+        tried = Variants(returns_tried, held["date"].to_list(), held.columns[1:])
+        purge = settings.regime.label_horizon_days + settings.backtest.execution_lag_days
+        embargo = round(EMBARGO_SHARE * len(returns_tried))
+        out["cscv"] = cscv_table(common.splits, tried.names)
+        out["folds"] = pl.concat([
+            walk_forward(tried, train_days=settings.regime.min_train_days, test_days=TEST_DAYS, purge_days=purge),
+            combinatorial(tried, n_folds=CPCV[0], n_test_folds=CPCV[1], purge_days=purge, embargo_days=embargo),
+        ])  # fmt: skip
     return out
 
 
-def _measures(
-    returns: np.ndarray, variants: np.ndarray, n_trials: int, unseen: int, settings: Settings
-) -> Iterator[dict[str, Any]]:
+def _tried(records: pl.DataFrame, lineage: str) -> tuple[pl.DataFrame, int]:
+    """Net returns of everything tried on the lake over the days they share, and how many accounts were not kept.
+
+    Whoever publishes one account has seen the others: the timed and the always-on accounts are one set of trials, and
+    each is deflated by all of them. Accounts that never traded are left out.
+
+    Returns:
+        (date, one column per account that traded, named by its trial); the number of accounts without returns.
+    """
+    labels = dict(records.sort("time").select("trial", "label").iter_rows())
+    frames, n_kept = [], 0
+    for account in ACCOUNTS:
+        held = trial_returns(records, lineage, account)
+        n_kept += held.width - 1
+        always = ", always on" if account == "always_on" else ""
+        moving = [name for name in held.columns[1:] if held[name].min() != held[name].max()]
+        if moving:
+            named = {name: f"{labels[name]} ({name}{always})" for name in moving}
+            frames.append(held.select("date", *moving).rename(named))
+    evaluated = records.filter(
+        pl.col("lineage") == lineage, pl.col("status") == OK, pl.col("account").is_in(ACCOUNTS)
+    ).unique(["trial", "account"])
+    shared = frames[0] if frames else pl.DataFrame(schema={"date": pl.Date})
+    for frame in frames[1:]:
+        shared = shared.join(frame, on="date", maintain_order="left")
+    return shared, max(evaluated.height - n_kept, 0)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What is the same for every account: the trials, their luck, and how the best of them do.
+
+    Attributes:
+        n_trials: distinct configurations on the lake.
+        effective: independent accounts among the trials.
+        kept: accounts whose returns are kept and vary.
+        unseen: accounts whose returns are not kept, each counted as independent.
+        deviation: sd of the trials' daily Sharpe ratios; None without trials, when 1 / sqrt(days) stands in.
+        splits: CSCV of the trials; None when there are too few.
+        pbo: its interval.
+        superior: SPA and StepM against cash; None when they cannot be computed.
+    """
+
+    n_trials: int
+    effective: float
+    kept: int
+    unseen: int
+    deviation: float | None
+    splits: Overfitting | None
+    pbo: tuple[float, float]
+    superior: Snooping | None
+
+    @classmethod
+    def of(cls, variants: np.ndarray, n_trials: int, unseen: int, settings: Settings) -> _Tried:
+        """Judge the trials.
+
+        Args:
+            variants: (days, accounts) net returns.
+            n_trials: distinct configurations on the lake.
+            unseen: accounts without returns.
+            settings: section evaluation.
+        """
+        from majors_alts_pipeline.evaluation import selection as formulas
+        from majors_alts_pipeline.evaluation.overfitting import cscv, pbo_interval
+        from majors_alts_pipeline.evaluation.snooping import superior_ability
+
+        rules = settings.evaluation
+        counted = variants.shape[1] >= 1 and len(variants) >= MIN_BOOTSTRAP_DAYS
+        enough = variants.shape[1] >= _MIN_VARIANTS and len(variants) >= 4 * CSCV_BLOCKS
+        reps = min(PBO_REPS, rules.bootstrap_reps)
+        nan = float("nan")
+        return cls(
+            n_trials=n_trials,
+            effective=max((formulas.effective_trials(variants) if counted else 0.0) + unseen, 1.0),
+            kept=variants.shape[1],
+            unseen=unseen,
+            deviation=formulas.trials_deviation(variants) if counted else None,
+            splits=cscv(variants, CSCV_BLOCKS) if enough else None,
+            pbo=pbo_interval(variants, CSCV_BLOCKS, reps, rules.confidence, rules.seed) if enough else (nan, nan),
+            superior=superior_ability(
+                variants, np.zeros(len(variants)), rules.bootstrap_reps, 1.0 - rules.confidence, rules.seed
+            )
+            if enough
+            else None,
+        )
+
+
+def _measures(returns: np.ndarray, tried: _Tried, settings: Settings) -> Iterator[dict[str, Any]]:
     """Rows of `selection` of one account.
 
     Args:
         returns: (days,) its net returns.
-        variants: (days, variants) net returns of the trials whose returns were kept and vary.
-        n_trials: distinct trials on the lake.
-        unseen: trials of the account whose returns are not kept, each counted as independent.
+        tried: every trial on the lake.
         settings: section evaluation.
     """
     from majors_alts_pipeline.evaluation import selection as formulas
-    from majors_alts_pipeline.evaluation.overfitting import cscv, pbo_interval
-    from majors_alts_pipeline.evaluation.snooping import superior_ability
 
     rules = settings.evaluation
 
@@ -216,19 +292,20 @@ def _measures(
         return {"measure": measure, "value": _finite(value), "low": _finite(low), "high": _finite(high), "note": note}
 
     few = f"fewer than {MIN_BOOTSTRAP_DAYS} days, or returns that do not vary"
-    counted = variants.shape[1] >= 1 and len(variants) >= MIN_BOOTSTRAP_DAYS
-    effective = min(max((formulas.effective_trials(variants) if counted else 0.0) + unseen, 1.0), max(n_trials, 1))
-    yield row("n_trials", float(n_trials), "distinct configurations ever evaluated on this lake, in this registry")
-    yield row("n_effective_trials", effective, f"independent ones among {variants.shape[1]} with returns kept, "
-              f"plus {unseen} without")  # fmt: skip
+    yield row(
+        "n_trials", float(tried.n_trials), "distinct configurations ever evaluated on this lake, in this registry"
+    )
+    words = f"independent ones among {tried.kept} accounts with returns kept, plus {tried.unseen} without"
+    yield row("n_effective_trials", tried.effective, words)
     of = formulas.moments(returns)
     sharpe = sharpe_ratio(returns)
     low, high = bootstrap_interval(returns, sharpe_ratios, rules.bootstrap_reps, rules.confidence, rules.seed)
     yield row("sharpe", sharpe, "annualised, net; stationary bootstrap" if of else few, low, high)
     year = float(np.sqrt(DAYS_PER_YEAR))
-    deviation = formulas.trials_deviation(variants) if counted else 1.0 / np.sqrt(max(len(returns), 1))
-    hurdle = formulas.expected_max_sharpe(effective, deviation)
-    yield row("expected_max_sharpe", hurdle * year, f"annualised Sharpe ratio of the best of {effective:.1f} by luck")
+    deviation = tried.deviation if tried.deviation is not None else 1.0 / float(np.sqrt(max(len(returns), 1)))
+    hurdle = formulas.expected_max_sharpe(tried.effective, deviation)
+    words = f"annualised Sharpe ratio of the best of {tried.effective:.1f} by luck"
+    yield row("expected_max_sharpe", hurdle * year, words)
     yield row("psr", formulas.probabilistic_sharpe(of) if of else None,
               "probability that the true Sharpe ratio is above 0" if of else few)  # fmt: skip
     yield row("dsr", formulas.probabilistic_sharpe(of, hurdle) if of else None,
@@ -239,21 +316,15 @@ def _measures(
               if track is not None and np.isinf(track) else
               f"years of such returns needed; {len(returns) / DAYS_PER_YEAR:.1f} are there")  # fmt: skip
     words = f"years below which the best of the trials is expected at a Sharpe ratio of {TARGET_SHARPE:g} by luck"
-    yield row("min_btl_years", formulas.min_backtest_length(effective, TARGET_SHARPE), words)
-    enough = variants.shape[1] >= _MIN_VARIANTS and len(variants) >= 4 * CSCV_BLOCKS
-    if not enough:
+    yield row("min_btl_years", formulas.min_backtest_length(tried.effective, TARGET_SHARPE), words)
+    if tried.splits is None:
         for measure in ("pbo", "spa_lower", "spa_consistent", "spa_upper", "stepm_superior"):
             yield row(measure, None, f"needs {_MIN_VARIANTS} trials with returns over {4 * CSCV_BLOCKS} days")
         return
-    pbo = float(np.mean(cscv(variants, CSCV_BLOCKS).logit <= 0.0))
-    reps = min(PBO_REPS, rules.bootstrap_reps)
-    low, high = pbo_interval(variants, CSCV_BLOCKS, reps, rules.confidence, rules.seed)
     words = f"share of {CSCV_BLOCKS}-block splits whose in-sample winner is below the median out of sample"
-    yield row("pbo", pbo, words, low, high)
-    found = superior_ability(
-        variants, np.zeros(len(variants)), rules.bootstrap_reps, 1.0 - rules.confidence, rules.seed
-    )
-    words = f"p-value that none of {variants.shape[1]} trials earns more than cash"
+    yield row("pbo", tried.splits.pbo, words, *tried.pbo)
+    found = tried.superior
+    words = f"p-value that none of {tried.kept} trials earns more than cash"
     for measure in ("lower", "consistent", "upper"):
         yield row(f"spa_{measure}", getattr(found, measure) if found else None, words if found else few)
     words = f"trials better than cash at a family-wise error of {1.0 - rules.confidence:.0%}"
@@ -332,7 +403,12 @@ def _calendar(days: Window) -> pl.DataFrame:
 
 
 def _labels(regime: pl.DataFrame, method: str, days: Window) -> np.ndarray:
-    rows = regime.filter(pl.col("method") == method).select("date", "label")
+    """(days,) labels, None before the method knew anything: BALANCED for want of a model is no opinion."""
+    own = regime.filter(pl.col("method") == method)
+    begun = own.filter(pl.col("score").is_not_null())["date"].min()
+    rows = own.filter(pl.col("date") >= (days.end if begun is None else begun)).select("date", "label")
+    if begun is None:
+        rows = rows.clear()
     return np.array(_calendar(days).join(rows, on="date", how="left", maintain_order="left")["label"].to_list(), object)
 
 

@@ -99,9 +99,17 @@ def _rows(tables: Mapping[str, pl.DataFrame], settings: Settings, window: Window
             **kpis.filter(pl.col("account") == account).select("sharpe", "cagr", "cost_annual").row(0, named=True),
             "impact_annual": _impact(found["backtest"], account, capital),
             "participation_p95": _participation(found["positions"], found["universe"], account),
+            "beyond_liquidity": _beyond_liquidity(found["basket"]),
         }
         for account in ACCOUNTS
     ]
+
+
+def _beyond_liquidity(basket: pl.DataFrame) -> float:
+    """Share of the days with a book on which the optimiser had to give the liquidity limit up; 0 without a book."""
+    daily = basket.filter(pl.col("status") != "flat").unique("date")
+    relaxed = daily.select(pl.col("relaxed").str.split("+").list.contains("liquidity"))
+    return float(relaxed.to_series().mean() or 0.0)  # type: ignore[arg-type]
 
 
 def _impact(backtest: pl.DataFrame, account: str, capital: float) -> float:

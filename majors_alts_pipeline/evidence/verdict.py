@@ -30,6 +30,9 @@ LEVELS = (RED_FLAG, TOO_LITTLE, HARMFUL, NOT_SHOWN, SUGGESTIVE, SUPPORTED)
 
 MIN_DAYS = 365
 MAX_PBO = 0.5
+MAX_BEYOND_LIQUIDITY = 0.05
+"""Share of days beyond the liquidity limit up to which a capital counts as one the book can hold."""
+
 ASSUMED_FUNDING = 0.25
 """Share of |funding| from the stand-in above which it is said."""
 
@@ -245,12 +248,22 @@ class _Facts:
         rows = self._rows("capacity")
         if rows is None:
             return ""
-        alive = rows.drop_nulls("sharpe").filter(pl.col("sharpe") > 0.0).sort("capital_usd")
-        if alive.is_empty():
-            return "at no capital tried is its net Sharpe ratio positive"
-        top = alive["capital_usd"][-1]
-        more = "at least " if top == rows["capital_usd"].max() else ""
-        return f"its net Sharpe ratio is positive up to a capital of {more}{_dollars(top)}"
+        ladder = rows.sort("capital_usd")
+        held = ladder["beyond_liquidity"] <= MAX_BEYOND_LIQUIDITY
+        alive = (ladder["sharpe"].fill_null(0.0) > 0.0) & held
+        if not alive[0]:
+            return (
+                "at the smallest capital tried its net Sharpe ratio is not positive"
+                if held[0]
+                else "at the smallest capital tried it is already beyond its liquidity limit"
+            )
+        # The curve need not be monotone: beyond the first capital at which it fails, a later success is another book.
+        rungs = int(alive.cum_min().sum())
+        top = ladder["capital_usd"][rungs - 1]
+        if rungs == ladder.height:
+            return f"its net Sharpe ratio is positive up to a capital of at least {_dollars(top)}"
+        why = "" if held[rungs] else " (beyond it, its liquidity limit does not hold)"
+        return f"its net Sharpe ratio is positive up to a capital of {_dollars(top)}{why}"
 
     def sentence(self, level: str, failed: list[str], capped: list[str], caveats: Caveats) -> str:
         sharpe, low, high = self.interval()

@@ -14,6 +14,7 @@ import polars as pl
 from majors_alts_pipeline.backtest.voltarget import STALE
 from majors_alts_pipeline.config import Settings
 from majors_alts_pipeline.evidence.redflags import RULES as EVIDENCE_RULES
+from majors_alts_pipeline.regime.interface import LABELS_STAY
 
 IDENTITY_TOLERANCE = 1e-10
 """Fraction of NAV by which the ledger's identities may miss (design, The ledger)."""
@@ -249,11 +250,25 @@ def fits_converged(frames: Frames, settings: Settings) -> Verdict:
     )
 
 
+def states_in_order(frames: Frames, settings: Settings) -> Verdict:
+    """Name the refits after which a state no longer means what its label says, compared with the other states."""
+    rows = frames["regime_model"].filter("chosen", pl.col("note").str.ends_with(LABELS_STAY))
+    return _found(
+        rows.select("date", "method", "in_force", "note"),
+        "every state ranks as its label says",
+        lambda row: f"regime_model: {row['method']} on {row['date']}: {row['note']}; read its labels with that in mind",
+    )
+
+
 RULES: tuple[Rule, ...] = (
     Rule("neutrality", "basket", "Ex-ante book betas are within tolerance", neutrality),
     Rule(
         "fits_converged", "regime_model", "Every refit converged; otherwise the last good model stays in force",
         fits_converged, severity="WARN",
+    ),
+    Rule(
+        "states_in_order", "regime_model", "States rank as their labels say: risk-on majors above balanced above alts",
+        states_in_order, severity="WARN",
     ),
     Rule(
         "ledger_identity", "backtest", "NAV = cash + positions, and P&L explains NAV", ledger_identity,

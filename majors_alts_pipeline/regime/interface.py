@@ -22,6 +22,9 @@ from majors_alts_pipeline.config import Settings
 LABELS = {1: "RISK_ON_MAJORS", 0: "BALANCED", -1: "RISK_ON_ALTS"}
 """State to label; BALANCED is also the label of a day on which nothing is known."""
 
+LABELS_STAY = "labels stay with their states"
+"""End of the note of a refit whose states rank otherwise than their labels, which are never exchanged."""
+
 
 @dataclass(frozen=True)
 class History:

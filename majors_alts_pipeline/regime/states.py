@@ -40,7 +40,7 @@ from majors_alts_pipeline.regime.filtering import (
 )
 from majors_alts_pipeline.regime.frames import Origin, regime_rows
 from majors_alts_pipeline.regime.hysteresis import SIDES
-from majors_alts_pipeline.regime.interface import LABELS, History, Labelled
+from majors_alts_pipeline.regime.interface import LABELS, LABELS_STAY, History, Labelled
 from majors_alts_pipeline.regime.walkforward import calendar_refits
 from majors_alts_pipeline.tables import REGIME_MODEL
 
@@ -532,7 +532,7 @@ def _order_note(model: StateModel) -> str:
         for high, above in rising[place + 1 :]
         if min(above) <= max(below)
     ]
-    return "; ".join([*wrong, "labels stay with their states"]) if wrong else ""
+    return "; ".join([*wrong, LABELS_STAY]) if wrong else ""
 
 
 def _in_force(last: StateModel | None) -> dict[str, str]:

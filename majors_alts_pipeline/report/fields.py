@@ -74,6 +74,9 @@ EVIDENCE_FIELDS: dict[str, Field] = {
     "case": Field("Case"),
     "capital_usd": Field("Capital", "USD", usd),
     "impact_annual": Field("Impact paid", "% of NAV per year", _pct2),
+    "beyond_liquidity": Field(
+        "Beyond liquidity limit", "% of days", percent, "days on which no book within basket.adv_share_max existed"
+    ),
     "participation_p95": Field("Share of daily volume", "95th percentile", _pct2),
     "variant": Field("Variant", "", str),
     "overrides": Field("Differs in", "JSON", wrap=True),

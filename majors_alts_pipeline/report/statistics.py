@@ -156,8 +156,8 @@ class Statistics:
             f"{basis_points(test['mean_on'])} a day under risk-on majors ({test['n_on']:,} days) and "
             f"{basis_points(test['mean_off'])} otherwise ({test['n_off']:,} days), a difference of "
             f"{signed_basis_points(test['difference'])} with a Newey-West t-statistic of {_or_dash(test['hac_t'])}. "
-            f"Shifting the label path against the returns {test['n_shifts']:,} ways gives a difference at least as "
-            f"large in absolute value with two-sided {p_words(test['p_value'])}{self._detectable()}."
+            f"Shifting the label path against the returns {test['n_shifts']:,} ways gives a t-statistic at least "
+            f"as large in absolute value with two-sided {p_words(test['p_value'])}{self._detectable()}."
         )
 
     def placebo_words(self) -> str:

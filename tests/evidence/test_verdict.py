@@ -31,6 +31,7 @@ def tables(
     *, sharpe: float = 1.6, low: float | None = 0.4, high: float | None = 2.8, dsr: float | None = 0.97,
     pbo: float | None = 0.2, days: int = 900, gone: float = 60.0, paid: float = 10.0, lag: float = 1.2,
     flag: str = "", drop: tuple[str, ...] = (), top: float = 1e8,
+    again: float = 0.0, liquid: float = 1e10,
 ) -> dict[str, pl.DataFrame]:  # fmt: skip
     """Evidence of both accounts: costs paid and costs at which it is gone (bp), Sharpe ratio at two days of lag."""
     selection, robust, capacity = [], [], []
@@ -47,7 +48,12 @@ def tables(
             robust.append({"test": "execution_lag", "case": str(level), "account": account, "level": level,
                            "sharpe": net, "n_days": days})  # fmt: skip
         capacity += [
-            {"account": account, "capital_usd": size, "sharpe": 1.0 if size <= top else -0.2}
+            {
+                "account": account,
+                "capital_usd": size,
+                "sharpe": 1.0 if size <= top or size == again else -0.2,
+                "beyond_liquidity": float(size > liquid),
+            }
             for size in (1e6, 1e8, 1e9)
         ]
     flags: list[dict[str, Any]] = [
@@ -140,3 +146,12 @@ def test_the_headline_judges_both_books_and_is_silent_without_evidence() -> None
     assert "The same book always on: not shown, net Sharpe ratio 0.30" in found[0]
     assert headline({}, SETTINGS, FULL) is None
     assert headline(tables(drop=("robustness",)), SETTINGS, FULL) is None
+
+
+def test_capacity_ends_at_the_first_capital_that_fails_and_where_the_limit_is_given_up() -> None:
+    assert of().sentence.endswith("positive up to a capital of 100 m USD.")
+    assert of(top=1e6, again=1e9).sentence.endswith("a capital of 1 m USD."), "a later success is another book"
+    assert of(liquid=1e6).sentence.endswith("a capital of 1 m USD (beyond it, its liquidity limit does not hold).")
+    assert "already beyond its liquidity limit" in of(liquid=1e5).sentence
+    assert "at the smallest capital tried its net Sharpe ratio is not positive" in of(top=1e5).sentence
+    assert "at least 1 bn USD" in of(top=1e9).sentence

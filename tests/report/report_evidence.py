@@ -135,6 +135,7 @@ def _capacity() -> pl.DataFrame:
             "account": account, "capital_usd": capital, "sharpe": 0.8 - 0.1 * (capital / 1e5) ** 0.35, "cagr": 0.05,
             "cost_annual": 0.01 + 0.002 * (capital / 1e5) ** 0.5, "impact_annual": 0.002 * (capital / 1e5) ** 0.5,
             "participation_p95": min(1.0, 1e-9 * capital),
+            "beyond_liquidity": float(capital > 1e7),
         }
         for account in BOOKS for capital in (1e5, 1e6, 1e7, 1e8, 1e9)
     ])  # fmt: skip

@@ -95,7 +95,18 @@ def _capacity(book: Book) -> list[str]:
         return [missing(book, "capacity")]
     behind = html.render_table(
         curve,
-        chosen(["account", "capital_usd", "sharpe", "cagr", "cost_annual", "impact_annual", "participation_p95"]),
+        chosen(
+            [
+                "account",
+                "capital_usd",
+                "sharpe",
+                "cagr",
+                "cost_annual",
+                "impact_annual",
+                "participation_p95",
+                "beyond_liquidity",
+            ]
+        ),
         "The same books at other capital.",
         name="capacity",
     )
