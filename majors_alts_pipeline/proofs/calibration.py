@@ -40,6 +40,15 @@ LEAK_DAYS = 3
 """What smoothing over a centred instead of a trailing week leaks: with an execution lag of one day, the day on which
 the position earns and the next."""
 
+VOLATILE = "volatile"
+"""Control: favoured in the most turbulent fifth of the days known so far. It marks risk and no edge: a test that takes
+the one for the other would find it too often."""
+
+VOLATILE_DAYS, VOLATILE_SHARE = 10, 0.2
+"""Days of the trailing volatility, and the share of days that count as turbulent."""
+
+CONTROLS = (LEAK, VOLATILE)
+
 FAVOURED = "RISK_ON_MAJORS"
 ALWAYS_ON = "always_on"
 METHODS, SWEEP = "best of the methods", "best of the sweep"
@@ -182,6 +191,7 @@ def measure_tables(
     if book is None:
         return
     labels = labels_of(tables["regime"], book.days, settings)
+    labels[VOLATILE] = turbulent_days(book.returns)
     lag = settings.backtest.execution_lag_days
     timed: dict[str, np.ndarray] = {}
     expected: dict[str, np.ndarray] = {}
@@ -190,14 +200,14 @@ def measure_tables(
         traded = np.concatenate([np.full(lag + 1, "", dtype=object), known])[: len(known)]
         _edge(out, method, traded[book.invested] == FAVOURED, book.returns[book.invested], seed)
         _forward_edge(out, method, known, book, lag, seed)
-        if method != LEAK:
+        if method not in CONTROLS:
             exposure = np.array([settings.regime.exposure.get(label, 0.0) for label in traded])
             timed[method] = (exposure * book.returns)[book.invested]
             expected[method] = (exposure * book.expected)[book.invested]
     timed[ALWAYS_ON], expected[ALWAYS_ON] = book.returns[book.invested], book.expected[book.invested]
     for subject, returns in timed.items():
         _sharpe(out, subject, returns, expected[subject], seed, settings)
-    matrix = np.stack([timed[method] for method in labels if method != LEAK], axis=1)
+    matrix = np.stack([timed[method] for method in labels if method not in CONTROLS], axis=1)
     _selection(out, METHODS, matrix, seed)
     if effect == 0.0:
         _forward_intervals(out, labels[settings.regime.method], book, seed, settings)
@@ -249,6 +259,20 @@ def labels_of(regime: pl.DataFrame, days: Window, settings: Settings) -> dict[st
     traded = labels[settings.regime.method]
     labels[LEAK] = np.concatenate([traded[LEAK_DAYS:], np.full(LEAK_DAYS, traded[-1], dtype=object)])
     return labels
+
+
+def turbulent_days(returns: np.ndarray) -> np.ndarray:
+    """(days,) label: favoured where the trailing volatility is among the highest so far, balanced elsewhere.
+
+    Args:
+        returns: (days,) of the book; a day's label knows its own return, as every label does.
+    """
+    squares = np.concatenate([[0.0], np.cumsum(np.square(returns))])
+    trailing = np.full(len(returns), np.nan)
+    trailing[VOLATILE_DAYS - 1 :] = squares[VOLATILE_DAYS:] - squares[:-VOLATILE_DAYS]
+    so_far = pl.Series(trailing).fill_nan(None)
+    rank = so_far.cumulative_eval(pl.element().rank().last() / pl.element().count()).fill_null(0.0).to_numpy()
+    return np.where(rank > 1.0 - VOLATILE_SHARE, FAVOURED, "BALANCED").astype(object)
 
 
 def _edge(out: Measurements, method: str, on: np.ndarray, returns: np.ndarray, seed: int) -> None:

@@ -9,7 +9,7 @@ from textwrap import fill
 import numpy as np
 import polars as pl
 
-from majors_alts_pipeline.proofs.calibration import ALWAYS_ON, HORIZONS, LEAK, METHODS, SWEEP
+from majors_alts_pipeline.proofs.calibration import ALWAYS_ON, HORIZONS, LEAK, METHODS, SWEEP, VOLATILE
 from majors_alts_pipeline.proofs.calibration_table import (
     ADJUSTED,
     AGAINST_BEST,
@@ -164,13 +164,14 @@ def _most(table: pl.DataFrame) -> int:
 
 def _size_table(null: pl.DataFrame, methods: Sequence[str]) -> str:
     rows = []
-    for method in methods:
+    for method in (*methods, VOLATILE):
         own = _row(null, BELOW.claim, method)
         if own is None:
             continue
         forward = [_share(_row(null, FORWARD.claim, method, horizon)) for horizon in HORIZONS]
         uniform = "–" if own["uniform_p"] is None else f"{own['uniform_p']:.2f}"
-        rows.append([method, str(own["n_markets"]), _share(own), _band(own), uniform, *forward])
+        name = "control: turbulent days" if method == VOLATILE else method
+        rows.append([name, str(own["n_markets"]), _share(own), _band(own), uniform, *forward])
     leak = null.filter(pl.col("group") == CONTROL).to_dicts()
     for row in leak:
         bound, uniform = f"> {row['low']:.1%}", f"{row['uniform_p']:.2f}"

@@ -16,6 +16,7 @@ from majors_alts_pipeline.proofs.calibration import (
     LEAK,
     METHODS,
     SWEEP,
+    VOLATILE,
     Plan,
     seeds_in_words,
 )
@@ -164,9 +165,9 @@ class _Found:
 
 
 def _null_rows(found: _Found, methods: Sequence[str]) -> Iterator[Row]:
-    for method in methods:
+    for method in (*methods, VOLATILE):
         yield from _p_values(BELOW, found.values("edge_p", method), method)
-    for method in methods:
+    for method in (*methods, VOLATILE):
         for horizon in HORIZONS:
             yield from _p_values(FORWARD, found.values("forward_p", method, horizon), method, horizon)
     yield from _p_values(CAUGHT, found.values("edge_p", LEAK), LEAK)

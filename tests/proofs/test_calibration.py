@@ -23,6 +23,7 @@ from majors_alts_pipeline.proofs.calibration import (
     METHODS,
     SCHEMA,
     SWEEP,
+    VOLATILE,
     Plan,
     measure_market,
     run_calibration,
@@ -90,6 +91,7 @@ def test_a_small_calibration_of_the_real_chain_holds(table: pl.DataFrame) -> Non
 @pytest.mark.slow
 def test_labels_that_know_the_future_are_found_out(table: pl.DataFrame, measured: pl.DataFrame) -> None:
     assert row(table, table.filter(pl.col("group") == CONTROL)["claim"][0], LEAK)["verdict"] == WITHIN
+    assert row(table, BELOW.claim, VOLATILE)["verdict"] == WITHIN
     # Were the leak in a method, the claim about that method would fall.
     smuggled = measured.filter(pl.col("subject") != "composite").with_columns(
         subject=pl.when(pl.col("subject") == LEAK).then(pl.lit("composite")).otherwise(pl.col("subject"))
