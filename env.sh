@@ -19,14 +19,28 @@ case "${MAJORS_ALTS_LAKE:-}" in "" | /* | *://*) ;; *) export MAJORS_ALTS_LAKE="
 case "${MAJORS_ALTS_OUT:-}" in "" | /* | *://*) ;; *) export MAJORS_ALTS_OUT="${PWD}/${MAJORS_ALTS_OUT}" ;; esac
 case "${MAJORS_ALTS_CONFIG:-}" in "" | /* | *://*) ;; *) export MAJORS_ALTS_CONFIG="${PWD}/${MAJORS_ALTS_CONFIG}" ;; esac
 
+# Whether every asset named in a list such as "evidence,report" has no partitions.
+_ma_unpartitioned() {
+  _ma_rest="${1// /},"
+  while [ -n "${_ma_rest}" ]; do
+    case "${_ma_rest%%,*}" in evidence | report | signals) ;; *) return 1 ;; esac
+    _ma_rest="${_ma_rest#*,}"
+  done
+}
+
 # Dagster refuses a variable that fills an option beside the one typed: the default partition beside a range or
 # beside assets without partitions, the module beside a workspace or a file. What is typed wins.
 dagster() (
-  case " $* " in
-    *" --partition-range "* | *" --partition-range="* | *" --select report "* | *" --select=report "* | \
-      *" --select signals "* | *" --select=signals "* | *" --select report,signals "* | *" --select signals,report "*)
-      unset DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION ;;
-  esac
+  _ma_before=""
+  for _ma_word in "$@"; do
+    case "${_ma_before} ${_ma_word}" in
+      *" --partition-range" | *" --partition-range="*) unset DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION ;;
+      "--select "*) ! _ma_unpartitioned "${_ma_word}" || unset DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION ;;
+      *" --select="*)
+        ! _ma_unpartitioned "${_ma_word#--select=}" || unset DAGSTER_CLI_ASSET_MATERIALIZE_PARTITION ;;
+    esac
+    _ma_before="${_ma_word}"
+  done
   case " $* " in
     *" -w "* | *" --workspace "* | *" --workspace="* | *" -f "* | *" --python-file "* | *" --python-file="*)
       unset DAGSTER_MODULE_NAME ;;

@@ -76,6 +76,11 @@ def _status(message: str) -> Iterator[Any]:
         yield _say
 
 
+_WIDTH = 160
+_WHOLE = {"trial", "lake", "lineage", "newest lake", "registered", "last_day"}
+"""Columns not folded where there is room: identifiers are copied and joined."""
+
+
 def _print_table(title: str, frame: pl.DataFrame, decimals: int = 3) -> None:
     from rich import box
     from rich.console import Console
@@ -88,13 +93,15 @@ def _print_table(title: str, frame: pl.DataFrame, decimals: int = 3) -> None:
             return str(value)
         return f"{value:,.{decimals}f}" if value == 0 or abs(value) >= 1 else f"{value:.{decimals + 1}g}"
 
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, dtype in frame.schema.items():
         # A narrow terminal folds a cell; it must never cut a number.
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
+        whole = name in _WHOLE and console.width >= _WIDTH
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold", no_wrap=whole)
     for row in frame.iter_rows():
         table.add_row(*map(shown, row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console.print(table)
 
 
 def _headline(kpis: pl.DataFrame) -> pl.DataFrame:
@@ -129,6 +136,11 @@ def _headline(kpis: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _print_report(index: Path, single: Path) -> None:
+    print(f"report: {index}")
+    print(f"the same in one file: {single}")
+
+
 @app.command()
 def run(
     lake: LakeOption = None,
@@ -149,7 +161,8 @@ def run(
         _headline(result.headline),
     )
     print(result.verdict)
-    print(f"report: {result.report}")
+    print(f"trial: {result.trial} (majors-alts study show, compare)")
+    _print_report(result.index, result.report)
 
 
 @app.command("check-lake")
@@ -288,7 +301,7 @@ def report(lake: LakeOption = None, config: ConfigOption = None, out: OutOption 
 
     with _status("building the report"):
         built = rebuild_report(paths, _say)
-    print(f"report: {built.html}")
+    _print_report(built.index, built.html)
 
 
 @app.command()
@@ -362,6 +375,8 @@ def read(
     print(out)
 
 
+_NAME_OF_TRIAL = "a trial, or the study or configuration of a run, or how it begins"
+
 study_app = typer.Typer(no_args_is_help=True, help="Every configuration ever evaluated: try one, list, compare, show.")
 app.add_typer(study_app, name="study")
 
@@ -408,12 +423,16 @@ def study_run(
     overrides = _assignments(change, "--set")
     study = Study.open(paths, _say)
     with _status("evaluating") as update:
-        trial, kpis = evaluate(study, overrides, datetime.now(UTC), update)
+        found = evaluate(study, overrides, datetime.now(UTC), update)
     stamp = "SIMULATED data. " if study.lake.simulated else ""
     _print_table(
-        f"{stamp}Trial {trial}, net of costs and funding, to {study.history.end}, lake {study.lake_fingerprint}; "
+        f"{stamp}Trial {found.trial}, net of costs and funding, to {study.history.end}, lake {study.lake_fingerprint}; "
         "registered, nothing stored was replaced",
-        kpis.select("account", "sharpe", "cagr", "volatility", "max_drawdown", "turnover_annual", "cost_annual"),
+        found.kpis.select("account", "sharpe", "cagr", "volatility", "max_drawdown", "turnover_annual", "cost_annual"),
+    )
+    print(
+        f"{found.n_evaluated} configurations evaluated (this one and its candidates), {found.n_new} of them new; "
+        f"{found.n_trials} are registered on this lake"
     )
 
 
@@ -425,7 +444,9 @@ def study_sweep(
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            "--vary", help="key and values, e.g. --vary basket.n_alts=[12,20]; repeatable; default: sweep_grid"
+            "--vary",
+            help="key and values, e.g. --vary basket.n_alts=[12,20], beside which the configured value of the key is "
+            "always tried; repeatable: every combination; default: sweep_grid",
         ),
     ] = None,
     save: Annotated[
@@ -436,6 +457,8 @@ def study_sweep(
     paths = _environment(lake, config, out)
     import polars as pl
 
+    from majors_alts_pipeline.evidence.sweep import OTHER_METHOD, exchanged
+    from majors_alts_pipeline.evidence.trials import AS_CONFIGURED
     from majors_alts_pipeline.orchestration.studies import sweep_study
     from majors_alts_pipeline.orchestration.study import Study
 
@@ -451,14 +474,15 @@ def study_sweep(
     if save is not None:
         frame.write_parquet(save)
     if not frame.is_empty():
+        configured = OTHER_METHOD if exchanged(study.settings) else AS_CONFIGURED
         ranked = frame.sort("sharpe", descending=True, nulls_last=True).with_row_index("rank", offset=1)
         places = {0, 1, 2, ranked.height // 2, ranked.height - 1, int((ranked["variant"] == 0).arg_max() or 0)}
         shown = ranked[sorted(place for place in places if place < ranked.height)].with_columns(
-            overrides=pl.when(pl.col("variant") == 0).then(pl.lit("as configured")).otherwise("overrides")
+            overrides=pl.when(pl.col("variant") == 0).then(pl.lit(configured)).otherwise("overrides")
         )
         stamp = "SIMULATED data. " if study.lake.simulated else ""
         _print_table(
-            f"{stamp}Best three, median, worst and the configuration of {frame.height} variants by net Sharpe ratio, "
+            f"{stamp}Best three, median, worst and {configured} of {frame.height} variants by net Sharpe ratio, "
             f"{frame['n_days'][0]} days to {result.days[-1]}, lake {study.lake_fingerprint}",
             shown.select(
                 "rank", "trial", "overrides", "sharpe", "cagr", "max_drawdown", "cost_annual", "exposure_time"
@@ -490,7 +514,7 @@ def study_list(
     _print_table(
         "Trials (times UTC; Sharpe, CAGR and costs per year, net)",
         rows.select(
-            pl.col("time").alias("registered"), "trial", "kind", "label", "account", "data", "lake", "first_day",
+            pl.col("time").alias("registered"), "trial", "kind", "label", "account", "data", "lake", "lineage",
             "last_day", "sharpe", "cagr", "max_drawdown", "cost_annual", "status",
         ),
     )  # fmt: skip
@@ -502,7 +526,7 @@ def study_list(
 
 @study_app.command("compare")
 def study_compare(
-    a: Annotated[str, typer.Argument(help="identifier of a trial, or how it begins")],
+    a: Annotated[str, typer.Argument(help=_NAME_OF_TRIAL)],
     b: Annotated[str, typer.Argument(help="the other trial")],
     artifacts: ArtifactsOption = None,
     account: Annotated[str, typer.Option(help="regime or always_on")] = "regime",
@@ -523,18 +547,21 @@ def study_compare(
     if gap is None:
         print(f"no paired comparison: {found.words}")
         return
-    print(
+    values = (
         f"Sharpe ratio over the {gap.n_days} days both have: A {gap.sharpe_a:+.2f}, B {gap.sharpe_b:+.2f}, A - B "
-        f"{gap.value:+.2f} [{rules.confidence:.0%} interval {gap.low:+.2f} to {gap.high:+.2f}, paired stationary "
-        "bootstrap]"
+        f"{gap.value:+.2f}"
     )
+    if gap.no_interval:
+        print(f"{values}\nno interval: {gap.no_interval}")
+        return
+    print(f"{values} [{rules.confidence:.0%} interval {gap.low:+.2f} to {gap.high:+.2f}, paired stationary bootstrap]")
     inside = gap.low <= 0.0 <= gap.high
     print("not distinguishable" if inside else "distinguishable, before counting how many pairs were compared")
 
 
 @study_app.command("show")
 def study_show(
-    trial: Annotated[str, typer.Argument(help="identifier of a trial, or how it begins")],
+    trial: Annotated[str, typer.Argument(help=_NAME_OF_TRIAL)],
     artifacts: ArtifactsOption = None,
 ) -> None:
     """Everything that is registered about one trial, newest record first, as JSON."""
@@ -569,7 +596,7 @@ def main() -> None:
     """Entry point: bad input ends in one clear line, not a traceback."""
     from majors_alts_pipeline.config import ConfigError
 
-    expected: tuple[type[BaseException], ...] = (ConfigError, FileNotFoundError, KeyError)
+    expected: tuple[type[BaseException], ...] = (ConfigError, FileNotFoundError, FileExistsError, KeyError)
     try:
         app()
     except expected as error:

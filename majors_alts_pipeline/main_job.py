@@ -22,6 +22,7 @@ from majors_alts_pipeline.report.build import ReportPaths
 
 Say = Callable[[str], None]
 _LISTED = 10
+_INTERRUPTED = {"DagsterExecutionInterruptedError", "KeyboardInterrupt"}
 _OURS = "majors_alts_pipeline."
 _SLOW = {"evidence": "computing the evidence", "report": "building the report"}
 HEADLINE = (
@@ -49,8 +50,10 @@ class HistoryRun:
         study_id: configuration, lake and code together.
         first_trade: day from which the KPIs count.
         headline: KPIs per account.
+        trial: identifier of the configuration in the study registry.
         verdict: one sentence.
-        report: the page.
+        index: first page of the report.
+        report: all its pages in one file.
     """
 
     window: Window
@@ -59,7 +62,9 @@ class HistoryRun:
     study_id: str
     first_trade: date
     headline: pl.DataFrame
+    trial: str
     verdict: str
+    index: Path
     report: Path
 
 
@@ -99,11 +104,14 @@ class _Progress(logging.Handler):
                 self._refused.append(line)
         elif name == "STEP_FAILURE" and not self.failure:
             error = event.step_failure_data.error
+            step = str(event.step_key).removesuffix("_stage")
             # An error of ours says more than what caused it, and its class nothing that its message does not.
             while error.cause is not None and not error.message.startswith(_OURS):
                 error = error.cause
+            if error.cls_name in _INTERRUPTED:
+                self.failure = f"interrupted during {step}; finished stages are stored, run the same command again"
+                return
             words = re.sub(rf"^{_OURS}[\w.]+: ", "", error.message.strip())
-            step = str(event.step_key).removesuffix("_stage")
             refused = "; ".join(self._refused)
             self.failure = f"{refused}. Nothing downstream was computed" if refused else f"{step}: {words}"
 
@@ -118,6 +126,7 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         LakeRefusedError: a quality rule of severity ERROR found something; nothing was computed.
         RunFailedError: a step failed; results of earlier steps are stored.
     """
+    from majors_alts_pipeline.evidence.registry import trial_id
     from majors_alts_pipeline.lake.reader import absent_tables
 
     # The lake first: its clear error must not be buried in Dagster's.
@@ -175,7 +184,9 @@ def run_history(paths: Paths, start: date | None, end: date | None, say: Say) ->
         study_id=study.study_id,
         first_trade=window.end - timedelta(days=int(kpis.select(pl.col("n_days").max()).item()) - 1),
         headline=kpis.select(HEADLINE),
+        trial=trial_id(study.settings),
         verdict=verdict,
+        index=paths.artifacts / "report" / "index.html",
         report=paths.artifacts / "report" / "report.html",
     )
 

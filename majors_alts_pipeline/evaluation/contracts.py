@@ -128,9 +128,9 @@ SWEEP = TableContract(
     "Variants of the configuration evaluated on the same days in one pass.",
     ("variant",),
     {
-        "variant": Column(N, "", "number of the variant, 0 = as configured"),
+        "variant": Column(N, "", "number of the variant; 0 = as configured, but for `overrides`"),
         "trial": Column(S, "", "identifier in the study registry"),
-        "overrides": Column(S, "JSON", "settings that differ from the configuration, dotted key to value"),
+        "overrides": Column(S, "JSON", "settings that differ from the study's, dotted key to value"),
         "sharpe": Column(F, "annualised", "net Sharpe of the timed book", True),
         "cagr": Column(F, "decimal per year", "net growth", True),
         "volatility": Column(F, "decimal per year", "of net returns", True),

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +35,16 @@ from majors_alts_pipeline.evaluation.stage import evaluation_start
 from majors_alts_pipeline.evidence.redflags import Facts, red_flags
 from majors_alts_pipeline.evidence.registry import OK, Origin, Registry, count_trials, trial_returns
 from majors_alts_pipeline.evidence.robustness import Suite, lean
-from majors_alts_pipeline.evidence.sweep import Held, SweepResult, sweep, sweep_trials, sweepable
+from majors_alts_pipeline.evidence.sweep import (
+    OTHER_METHOD,
+    Held,
+    SweepResult,
+    exchanged,
+    of_study,
+    sweep,
+    sweep_trials,
+    sweepable,
+)
 from majors_alts_pipeline.evidence.trials import study_trials
 from majors_alts_pipeline.features.definitions import DEFINITIONS
 from majors_alts_pipeline.lake.reader import LakeSource
@@ -85,6 +94,8 @@ class Manifest:
         last_day: last stored day.
         n_trials: distinct configurations ever evaluated on the lake.
         files: table to the digest of its file.
+        batches: files of the study registry about the lake, as far as any evidence here has seen them.
+        lost: those of them that are no longer there.
     """
 
     study: str
@@ -95,6 +106,27 @@ class Manifest:
     last_day: str
     n_trials: int
     files: Mapping[str, str]
+    batches: Sequence[str] = ()
+    lost: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was tried on a lake; the attributes are those of `Manifest`."""
+
+    n_trials: int
+    batches: Sequence[str]
+    lost: Sequence[str]
+
+    @classmethod
+    def of(cls, records: pl.DataFrame, lineage: str, before: Manifest | None) -> Tally:
+        """Count the trials, and find the registry files that the evidence `before` knew and that are gone.
+
+        A file once lost is remembered as lost until it is back: the number of trials stays too low.
+        """
+        there = set(records.filter(pl.col("lineage") == lineage)["batch"].to_list())
+        known = set(before.batches) if before is not None and before.lineage == lineage else set()
+        return cls(count_trials(records, lineage), sorted(known | there), sorted(known - there))
 
 
 @dataclass(frozen=True)
@@ -133,7 +165,7 @@ def gather(subject: Subject, registry: Registry, say: Say) -> dict[str, pl.DataF
     if "sweep" not in skip:
         found = _swept(subject, say)
         frames["sweep"] = found.frame
-        trials += sweep_trials(found, subject.window, sweepable(subject.settings))
+        trials += sweep_trials(found, subject.window, subject.settings)
     registry.append(trials, subject.origin)
     records = registry.read()
     if "selection" not in skip:
@@ -153,8 +185,10 @@ def gather(subject: Subject, registry: Registry, say: Say) -> dict[str, pl.DataF
 
 def _swept(subject: Subject, say: Say) -> SweepResult:
     """Every variant of `evaluation.sweep_grid`, from the stored tables."""
+    if exchanged(subject.settings):
+        say(f"sweep: variants of {subject.settings.regime.method} cannot be swept; these are of {OTHER_METHOD}")
     runner = Runner(subject.lake, sweepable(subject.settings), Held(subject.tables, subject.window))
-    return sweep(runner, announce=say, history=subject.window)
+    return of_study(sweep(runner, announce=say, history=subject.window), subject.settings)
 
 
 # ---- what was tried ----------------------------------------------------------------------------------------
@@ -421,7 +455,21 @@ def _z(features: pl.DataFrame, name: str, days: Window) -> np.ndarray:
 # ---- files -------------------------------------------------------------------------------------------------
 
 
-def write(frames: Tables, folder: Path, subject: Subject, n_trials: int) -> Manifest:
+def shorter(frames: Tables, subject: Subject, before: Manifest, held: Tables) -> str:
+    """In one sentence, what the evidence `before` with its tables `held` has and `frames` lack; empty when nothing.
+
+    Evidence of another lake is no fuller evidence of this one.
+    """
+    if before.lineage != subject.origin.lineage:
+        return ""
+    lacking = [name for name, frame in held.items() if frame.height and name in frames and frames[name].is_empty()]
+    ended = str(subject.window.end) < before.last_day
+    parts = [f"its days end on {before.last_day}, these on {subject.window.end}"] if ended else []
+    parts += [f"it has {', '.join(lacking)}, now empty (evaluation.skip, or too few days)"] if lacking else []
+    return f"this replaces fuller evidence, of study {before.study}: {'; '.join(parts)}" if parts else ""
+
+
+def write(frames: Tables, folder: Path, subject: Subject, tally: Tally) -> Manifest:
     """Replace the evidence at `folder` as a whole: a reader finds the old one or the new one.
 
     Raises:
@@ -439,7 +487,7 @@ def write(frames: Tables, folder: Path, subject: Subject, n_trials: int) -> Mani
         manifest = Manifest(
             study=subject.origin.study, lake=subject.origin.lake, lineage=subject.origin.lineage,
             simulated=subject.origin.simulated, first_day=str(subject.window.start), last_day=str(subject.window.end),
-            n_trials=n_trials, files=files,
+            files=files, **vars(tally),
         )  # fmt: skip
         (scratch / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n")
         scratch.chmod(0o755)

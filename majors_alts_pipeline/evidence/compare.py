@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ class Difference:
         sharpe_a: annualised, over those days.
         sharpe_b: annualised, over those days.
         value: their difference.
-        low: lower end of its interval; NaN with too few days or equal returns.
+        low: lower end of its interval; NaN where there is none.
         high: upper end.
         n_days: days both have.
+        no_interval: why there is none; empty when there is.
     """
 
     sharpe_a: float
@@ -44,6 +46,7 @@ class Difference:
     low: float
     high: float
     n_days: int
+    no_interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,11 @@ def listing(records: pl.DataFrame, every: bool) -> pl.DataFrame:
 
 
 def lineages(records: pl.DataFrame) -> pl.DataFrame:
-    """One row per lake: lineage, simulated, distinct trials, records, first and last registration."""
+    """One row per lake: lineage, newest fingerprint, simulated, trials, failures, records, times, last day."""
     return (
         records.group_by("lineage", "simulated")
         .agg(
+            pl.col("lake").sort_by("time").last().alias("newest lake"),
             pl.col("trial").filter(pl.col("status") == OK).n_unique().alias("distinct trials"),
             (pl.col("status") != OK).sum().alias("failures"),
             pl.len().alias("records"),
@@ -86,18 +90,32 @@ def lineages(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def find(records: pl.DataFrame, name: str) -> pl.DataFrame:
-    """Records of the trial whose identifier begins with `name`, newest first.
+    """Records of one trial, newest first.
+
+    Args:
+        records: the registry.
+        name: how the trial's identifier begins; where none begins so, how the study id or the configuration digest of
+            a run does, both as the run and the report print them.
 
     Raises:
         RegistryError: none or several.
     """
-    found = records.filter(pl.col("trial").str.starts_with(name))
-    trials = found["trial"].unique().sort().to_list()
-    if not trials or not name:
+    ways = (lambda: records["trial"].str.starts_with(name), lambda: _run_of(records, name)) if name else ()
+    trials = next((found for way in ways if (found := records.filter(way())["trial"].unique().sort().to_list())), [])
+    if not trials:
         raise RegistryError(f"no trial {name!r} in the registry; `majors-alts study list --all` shows them")
     if len(trials) > 1:
         raise RegistryError(f"trial {name!r} is ambiguous: {', '.join(trials[:5])}")
-    return found.sort("time", "batch", descending=True)
+    return records.filter(pl.col("trial") == trials[0]).sort("time", "batch", descending=True)
+
+
+def _run_of(records: pl.DataFrame, name: str) -> pl.Series:
+    """(rows,) bool: runs whose study id or configuration digest begins with `name`."""
+    # A run's settings are registered as the text that `Settings.digest` hashes.
+    texts = records.filter(pl.col("kind") == RUN)["settings"].unique().to_list()
+    named = [text for text in texts if sha256(text.encode()).hexdigest().startswith(name)]
+    either = pl.col("study").str.starts_with(name) | pl.col("settings").is_in(named)
+    return records.select((pl.col("kind") == RUN) & either).to_series()
 
 
 def compare(
@@ -107,7 +125,7 @@ def compare(
 
     Args:
         records: the registry.
-        a: identifier of a trial, or how it begins.
+        a: name of a trial, see `find`.
         b: the other.
         account: regime or always_on.
         reps: replications of the stationary bootstrap.
@@ -158,8 +176,15 @@ def sharpe_difference(a: np.ndarray, b: np.ndarray, *, reps: int, confidence: fl
     days = len(a)
     of_a, of_b = (sharpe_ratio(series) if days else float("nan") for series in (a, b))
     nan = float("nan")
-    if days < MIN_BOOTSTRAP_DAYS or np.ptp(a) == 0.0 or np.ptp(b) == 0.0 or np.ptp(a - b) == 0.0:
-        return Difference(of_a, of_b, of_a - of_b, nan, nan, days)
+    words = ""
+    if days < MIN_BOOTSTRAP_DAYS:
+        words = f"fewer than {MIN_BOOTSTRAP_DAYS} days in common"
+    elif np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
+        words = "the returns of one of them never vary over these days"
+    elif np.ptp(a - b) == 0.0:
+        words = "both returned the same on every one of these days"
+    if words:
+        return Difference(of_a, of_b, of_a - of_b, nan, nan, days, words)
     drawn = np.concatenate(
         [
             sharpe_ratios(a[sample]) - sharpe_ratios(b[sample])

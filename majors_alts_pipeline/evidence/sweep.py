@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from itertools import product
@@ -56,6 +56,9 @@ from majors_alts_pipeline.stages import STAGE_OF_TABLE, all_sections
 
 METHOD = "composite"
 """The regime method whose variants can be swept."""
+
+OTHER_METHOD = f"{METHOD} with these settings"
+"""Variant 0 of a study timed by another method."""
 
 ACCOUNT = "regime"
 """The account that is evaluated: the timed book."""
@@ -203,7 +206,8 @@ def sweep(
         See `SweepResult`. Statistics are those of table `kpis`, over the days all variants have in common.
 
     Raises:
-        ConfigError: `regime.method` is not `composite`; a key is none of the settings, or cannot be varied.
+        ConfigError: `regime.method` of the runner's settings is not `composite` (`sweepable` makes it so, `of_study`
+            then says what that changed); a key is none of the settings, or cannot be varied.
     """
     say = announce or (lambda _: None)
     prepared = prepare(runner, grid, say, history)
@@ -242,6 +246,18 @@ def sweepable(settings: Settings) -> Settings:
         return settings
     methods = list(dict.fromkeys([*settings.regime.methods, METHOD]))
     return with_overrides(settings, {"regime.method": METHOD, "regime.methods": methods})
+
+
+def exchanged(settings: Settings) -> dict[str, Any]:
+    """What `sweepable` changes about the book that is timed, as overrides; empty when variant 0 is the study."""
+    return {} if settings.regime.method == METHOD else {"regime.method": METHOD}
+
+
+def of_study(result: SweepResult, settings: Settings) -> SweepResult:
+    """The sweep of `sweepable(settings)` with `overrides` of the frame saying what differs from `settings` itself."""
+    own = exchanged(settings)
+    overrides = [_json({**own, **variant.overrides}) for variant in result.variants]
+    return replace(result, frame=result.frame.with_columns(pl.Series("overrides", overrides, pl.String)))
 
 
 @dataclass(frozen=True)
@@ -539,12 +555,15 @@ def sweep_trials(result: SweepResult, history: Window, settings: Settings) -> li
     Args:
         result: of `sweep`.
         history: days of the lake.
-        settings: the configuration its variants differ from.
+        settings: the study's; with another method than composite, the variants differ from `sweepable(settings)`,
+            and their labels say so.
     """
+    own = exchanged(settings)
+    settings = sweepable(settings)
     shared: dict[str, Any] = {"kind": KIND, "parent": trial_id(settings), "base": settings.digest()}
     done = [
         Trial(
-            trial=row["trial"], label=_words(variant.overrides), settings=variant.overrides,
+            trial=row["trial"], label=_words(variant.overrides, own), settings=variant.overrides,
             seed=variant.settings.backtest.seed, first_day=history.start, last_day=history.end, n_days=row["n_days"],
             metrics={name: row[name] for name in METRICS}, returns_from=result.days[0],
             returns=result.returns[:, column], **shared,
@@ -556,7 +575,7 @@ def sweep_trials(result: SweepResult, history: Window, settings: Settings) -> li
     failed = [
         Trial(
             trial=trial_id(failure.settings or settings, "" if failure.settings else _json(failure.overrides)),
-            label=_words(failure.overrides), settings=failure.overrides, seed=settings.backtest.seed,
+            label=_words(failure.overrides, own), settings=failure.overrides, seed=settings.backtest.seed,
             first_day=history.start, last_day=history.end, error=failure.error, **shared,
         )
         for failure in result.failures
@@ -568,5 +587,6 @@ def _json(overrides: Mapping[str, Any]) -> str:
     return json.dumps(overrides, sort_keys=True)
 
 
-def _words(overrides: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in overrides.items()) or AS_CONFIGURED
+def _words(overrides: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    changes = [f"{key}={value}" for key, value in overrides.items()]
+    return ", ".join([OTHER_METHOD, *changes] if own else changes) or AS_CONFIGURED

@@ -10,7 +10,8 @@ The rules, in this order; every one must have what it needs, so a table that is 
 5. *suggestive*: the interval lies above zero but one of these fails; what fails is named.
 6. *not shown*: anything else.
 
-A lake of survivors, or a funding rate that is largely assumed, caps the answer at *suggestive* and is said.
+A lake of survivors, a funding rate that is largely assumed, or a study registry that has lost a file, caps the answer
+at *suggestive* and is said.
 """
 
 from __future__ import annotations
@@ -47,11 +48,13 @@ class Caveats:
         survivors_only: no series of an alt ends inside the lake.
         assumed_funding: share of the always-on book's |funding| that is the stand-in for missing rates.
         simulated: the lake is a simulated one.
+        lost_batches: files of the study registry that are gone, so that trials go uncounted.
     """
 
     survivors_only: bool
     assumed_funding: float
     simulated: bool
+    lost_batches: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class Judgement:
     change: str
 
 
-def caveats_of(panel: pl.DataFrame, backtest: pl.DataFrame, settings: Settings, simulated: bool) -> Caveats:
+def caveats_of(
+    panel: pl.DataFrame, backtest: pl.DataFrame, settings: Settings, simulated: bool, lost_batches: int
+) -> Caveats:
     """Read the caveats off the stored tables.
 
     Args:
@@ -79,6 +84,7 @@ def caveats_of(panel: pl.DataFrame, backtest: pl.DataFrame, settings: Settings, 
         backtest: rows of `backtest`.
         settings: resolved settings.
         simulated: whether the lake is a simulated one.
+        lost_batches: files of the study registry that are gone.
     """
     from majors_alts_pipeline.evidence.robustness import series_ends
 
@@ -86,7 +92,7 @@ def caveats_of(panel: pl.DataFrame, backtest: pl.DataFrame, settings: Settings, 
     ends = series_ends(panel, settings.lake.majors, last, settings.lake.price_carry_days)  # type: ignore[arg-type]
     book = backtest.filter(pl.col("account") == "always_on")
     paid, assumed = (float(np.abs(book[name].to_numpy()).sum()) for name in ("pnl_funding", "pnl_funding_assumed"))
-    return Caveats(ends.is_empty(), assumed / paid if paid else 0.0, simulated)
+    return Caveats(ends.is_empty(), assumed / paid if paid else 0.0, simulated, lost_batches)
 
 
 def judge(evidence: Mapping[str, pl.DataFrame], account: str, settings: Settings, caveats: Caveats) -> Judgement:
@@ -146,7 +152,14 @@ def _caps(caveats: Caveats) -> list[str]:
         out.append("the lake holds survivors only, so alts that died are missing from the short leg")
     if caveats.assumed_funding > ASSUMED_FUNDING:
         out.append(f"{caveats.assumed_funding:.0%} of the funding is an assumed rate")
+    if caveats.lost_batches:
+        out.append(f"{lost_words(caveats.lost_batches)}, so more was tried than is counted")
     return out
+
+
+def lost_words(n: int) -> str:
+    """How many files of the study registry are gone."""
+    return f"{n} file of the study registry is gone" if n == 1 else f"{n} files of the study registry are gone"
 
 
 class _Facts:
@@ -218,7 +231,8 @@ class _Facts:
         if dsr is None or trials is None:
             out.append("what was tried before is not accounted for")
         elif dsr < confidence:
-            out.append(f"after {trials:.0f} trials the deflated Sharpe probability is {dsr:.2f}, below {confidence:g}")
+            found = _probability(dsr)
+            out.append(f"after {trials:.0f} trials the deflated Sharpe probability, {found}, is under {confidence:g}")
         if pbo is None:
             out.append("overfitting could not be measured")
         elif pbo > MAX_PBO:
@@ -284,13 +298,15 @@ class _Facts:
         )
         paid, gone = self.paid_bp(), self.break_even()
         costs = "" if paid is None else f" of about {paid:.0f} bp one way"
-        costs += f" (gone at {gone:.0f} bp)" if gone is not None else ""
+        if gone is not None:
+            lost = paid is not None and gone < paid
+            costs += f" (break-even at {gone:.0f} bp one way)" if lost else f" (gone at {gone:.0f} bp)"
         trials, dsr = self.measure("n_trials")["value"], self.measure("dsr")["value"]
         luck = ""
         if trials is not None and dsr is not None:
             luck = (
                 f"; {trials:.0f} configurations were tried, and the probability that its true Sharpe ratio is above "
-                f"what the best of so many shows by luck is {dsr:.2f}"
+                f"what the best of so many shows by luck is {_probability(dsr)}"
             )
         capacity = self.capacity()
         parts = [head + " " + figures + costs + luck]
@@ -322,6 +338,13 @@ class _Facts:
 
 def _signed(value: float) -> str:
     return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _probability(value: float) -> str:
+    """Two decimals, and never a certainty that the estimate cannot have."""
+    if value < 0.01:
+        return "below 0.01"
+    return "above 0.99" if value > 0.99 else f"{value:.2f}"
 
 
 def _dollars(value: float) -> str:

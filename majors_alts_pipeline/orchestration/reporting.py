@@ -53,8 +53,9 @@ def report_of(study: Study) -> ReportPaths:
         findings=study.findings(),
         mixed=mixed,
     )
-    evidence = stored_evidence(study)
-    verdict, change = _verdict(study, window, evidence) or (None, "")
+    manifest, evidence = _own_evidence(study)
+    lost = 0 if manifest is None else len(manifest.lost)
+    verdict, change = _verdict(study, window, evidence, lost) or (None, "")
     return build_report(
         lambda table: study.store.scan(table, window),
         context,
@@ -66,7 +67,9 @@ def report_of(study: Study) -> ReportPaths:
     )
 
 
-def _verdict(study: Study, window: Window, evidence: Mapping[str, pl.DataFrame]) -> tuple[str, str] | None:
+def _verdict(
+    study: Study, window: Window, evidence: Mapping[str, pl.DataFrame], lost_batches: int
+) -> tuple[str, str] | None:
     """Verdict of the evidence and what would change it; None when there is none."""
     from majors_alts_pipeline.evidence.verdict import caveats_of, headline
 
@@ -74,7 +77,8 @@ def _verdict(study: Study, window: Window, evidence: Mapping[str, pl.DataFrame])
         return None
     panel = study.store.read("panel", window, ("date", "asset_id", "close", "price_age_days"))
     backtest = study.store.read("backtest", window, ("account", "pnl_funding", "pnl_funding_assumed"))
-    return headline(evidence, study.settings, caveats_of(panel, backtest, study.settings, study.lake.simulated))
+    caveats = caveats_of(panel, backtest, study.settings, study.lake.simulated, lost_batches)
+    return headline(evidence, study.settings, caveats)
 
 
 EVIDENCE = "evidence"
@@ -98,7 +102,8 @@ def evidence_of(study: Study, now: datetime, say: Say | None = None) -> tuple[Ma
         EvidenceError: the evidence cannot be written.
     """
     from majors_alts_pipeline.evidence import assemble
-    from majors_alts_pipeline.evidence.registry import Registry, count_trials
+    from majors_alts_pipeline.evidence.registry import Registry
+    from majors_alts_pipeline.evidence.verdict import lost_words
 
     # From the lake's first day, also where fewer days are stored: a stage computed anew needs its whole look-back.
     window = Window(study.history.start, stored_window(study).end)
@@ -107,8 +112,22 @@ def evidence_of(study: Study, now: datetime, say: Say | None = None) -> tuple[Ma
     subject = assemble.Subject(tables, study.lake, window, study.settings, origin_of(study, now))
     registry = Registry(study.store.root / REGISTRY)
     frames = assemble.gather(subject, registry, say or study.say)
-    n_trials = count_trials(registry.read(returns=False), subject.origin.lineage)
-    return assemble.write(frames, study.store.root / EVIDENCE, subject, n_trials), frames
+    folder = study.store.root / EVIDENCE
+    try:
+        before, held = assemble.stored(folder) or (None, {})
+    except assemble.EvidenceError as error:
+        study.say(f"{error}; it is replaced now")
+        before, held = None, {}
+    if before is not None and (words := assemble.shorter(frames, subject, before, held)):
+        study.say(f"evidence: {words}")
+    tally = assemble.Tally.of(registry.read(returns=False), subject.origin.lineage, before)
+    if tally.lost:
+        study.say(
+            f"{lost_words(len(tally.lost))} that earlier evidence counted ({tally.lost[0]}.parquet, ...): the number "
+            f"of trials, {tally.n_trials}, is too low and every selection-adjusted number too optimistic; restore "
+            f"what is missing under {registry.root}"
+        )
+    return assemble.write(frames, folder, subject, tally), frames
 
 
 def origin_of(study: Study, now: datetime) -> Origin:
@@ -131,20 +150,24 @@ def stored_evidence(study: Study) -> dict[str, pl.DataFrame]:
     Raises:
         EvidenceError: a stored file is damaged.
     """
+    return _own_evidence(study)[1]
+
+
+def _own_evidence(study: Study) -> tuple[Manifest | None, dict[str, pl.DataFrame]]:
     from majors_alts_pipeline.evidence.assemble import stored
 
     found = stored(study.store.root / EVIDENCE)
     if found is None:
         study.say("evidence: none is stored; materialise the asset `evidence` for it")
-        return {}
+        return None, {}
     manifest, frames = found
     if manifest.study != study.study_id:
         study.say(
             f"evidence: what is stored is of study {manifest.study} up to {manifest.last_day}, not of "
             f"{study.study_id}: left out; materialise the asset `evidence`"
         )
-        return {}
-    return frames
+        return None, {}
+    return manifest, frames
 
 
 def signals_of(study: Study, today: date) -> dict[str, Any]:

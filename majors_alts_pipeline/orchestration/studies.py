@@ -13,8 +13,16 @@ from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.chain import Runner
 from majors_alts_pipeline.config import ConfigError
 from majors_alts_pipeline.config.settings import with_overrides
-from majors_alts_pipeline.evidence.registry import RUN, Registry, Trial, trial_id
-from majors_alts_pipeline.evidence.sweep import METHOD, SweepResult, sweep, sweep_trials, sweepable
+from majors_alts_pipeline.evidence.registry import RUN, Registry, Trial, count_trials, trial_id
+from majors_alts_pipeline.evidence.sweep import (
+    OTHER_METHOD,
+    SweepResult,
+    exchanged,
+    of_study,
+    sweep,
+    sweep_trials,
+    sweepable,
+)
 from majors_alts_pipeline.evidence.trials import AS_CONFIGURED, study_trials
 from majors_alts_pipeline.orchestration.reporting import REGISTRY, origin_of
 from majors_alts_pipeline.orchestration.storage import MixedStudyError
@@ -37,12 +45,31 @@ class _OwnDays:
             return None
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """A configuration that was tried.
+
+    Attributes:
+        trial: its identifier in the registry.
+        kpis: of its last day.
+        n_evaluated: configurations evaluated: itself, its candidates, its other regime methods.
+        n_new: how many of them the registry did not know on this lake.
+        n_trials: distinct configurations on this lake, with these.
+    """
+
+    trial: str
+    kpis: pl.DataFrame
+    n_evaluated: int
+    n_new: int
+    n_trials: int
+
+
 def registry_of(study: Study) -> Registry:
     """The registry beside the study's results."""
     return Registry(study.store.root / REGISTRY)
 
 
-def evaluate(study: Study, overrides: Mapping[str, Any], now: datetime, say: Say) -> tuple[str, pl.DataFrame]:
+def evaluate(study: Study, overrides: Mapping[str, Any], now: datetime, say: Say) -> Evaluated:
     """Run the chain with other settings over the whole history, in memory, and register it and its candidates.
 
     Args:
@@ -50,9 +77,6 @@ def evaluate(study: Study, overrides: Mapping[str, Any], now: datetime, say: Say
         overrides: settings changed, dotted key to value.
         now: time of the registration, aware.
         say: receives one line per stage.
-
-    Returns:
-        Identifier of the trial and the KPIs of its last day.
 
     Raises:
         ConfigError: an override is impossible; nothing is registered, since nothing was evaluated.
@@ -80,8 +104,12 @@ def evaluate(study: Study, overrides: Mapping[str, Any], now: datetime, say: Say
         )  # fmt: skip
         registry_of(study).append([failed], origin)
         raise
-    registry_of(study).append(trials, origin)
-    return trial_id(changed.settings), tables["kpis"].filter(pl.col("date") == window.end).drop("date")
+    registry = registry_of(study)
+    before = count_trials(registry.read(returns=False), origin.lineage)
+    registry.append(trials, origin)
+    after = count_trials(registry.read(returns=False), origin.lineage)
+    kpis = tables["kpis"].filter(pl.col("date") == window.end).drop("date")
+    return Evaluated(trial_id(changed.settings), kpis, len({item.trial for item in trials}), after - before, after)
 
 
 def sweep_study(study: Study, grid: Mapping[str, Sequence[Any]], now: datetime, say: Say) -> SweepResult:
@@ -97,10 +125,10 @@ def sweep_study(study: Study, grid: Mapping[str, Sequence[Any]], now: datetime, 
         ConfigError: a key of the grid is none of the settings or cannot be varied.
         RegistryError: the registry cannot be read or written.
     """
-    if study.settings.regime.method != METHOD:
-        say(f"regime.method is {study.settings.regime.method}; variants are timed by {METHOD}, which can be swept")
-        study = replace(study, settings=sweepable(study.settings))
-    result = sweep(Runner(study.lake, study.settings, _OwnDays(study)), grid, say)
+    timed = replace(study, settings=sweepable(study.settings))
+    if exchanged(study.settings):
+        say(f"sweep: variants of {study.settings.regime.method} cannot be swept; these are of {OTHER_METHOD}")
+    result = of_study(sweep(Runner(study.lake, timed.settings, _OwnDays(timed)), grid, say), study.settings)
     trials = sweep_trials(result, study.history, study.settings)
-    registry_of(study).append(trials, origin_of(study, now))
+    registry_of(study).append(trials, origin_of(timed, now))
     return result

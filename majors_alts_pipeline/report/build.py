@@ -1,4 +1,6 @@
-"""The report: a site of pages, the same in one file, three still pictures, and every table as CSV, Parquet, JSON.
+"""The report: a site of pages, the same in one file, three still pictures, and every table as CSV and Parquet.
+
+Tables of at most `html.JSON_ROWS` rows are written as JSON too.
 
 All of it works with the network off. `book` gathers what is shown, `pages/` words it page by page, `figures/` draws it,
 `site` puts the pages around it.
@@ -16,6 +18,7 @@ import polars as pl
 
 from majors_alts_pipeline.report import site, stills
 from majors_alts_pipeline.report.book import Book, Load, ReportContext, ReportError, gather
+from majors_alts_pipeline.report.html import JSON_ROWS
 from majors_alts_pipeline.report.pages import all_pages
 from majors_alts_pipeline.report.place import put_in_place
 
@@ -105,7 +108,8 @@ def _write(book: Book, texts: Mapping[str, str], out: Path) -> None:
         for name, frame in book.frames.items():
             frame.write_csv(folder / f"{name}.csv")
             frame.write_parquet(folder / f"{name}.parquet", compression="zstd")
-            frame.write_json(folder / f"{name}.json")
+            if frame.height <= JSON_ROWS:
+                frame.write_json(folder / f"{name}.json")
         for name, text in texts.items():
             (building / name).write_text(text, encoding="utf-8")
         stills.draw(book, building / "figures")

@@ -12,7 +12,7 @@ from majors_alts_pipeline.report.figures.costs import COMPONENT_NAMES
 from majors_alts_pipeline.report.figures.forecasts import event_name
 from majors_alts_pipeline.report.figures.stress import TEST_NAMES
 from majors_alts_pipeline.report.figures.style import account_name, label_name, method_name
-from majors_alts_pipeline.report.html import Field, Format, basis_points, number, p_value, percent, usd
+from majors_alts_pipeline.report.html import Field, Format, basis_points, number, p_value, percent, percent_below, usd
 
 _pct1, _pct2 = partial(percent, digits=1), partial(percent, digits=2)
 _num0, _num1 = partial(number, digits=0), partial(number, digits=1)
@@ -200,7 +200,7 @@ FIELDS: dict[str, Field] = {
     "n_assets": Field("Ever kept out", "assets"),
     "last_date": Field("Last own price", "UTC day"),
     "last_price": Field("Price", "USD", usd),
-    "price_vs_peak": Field("Below its highest close", "%", _pct1),
+    "price_vs_peak": Field("Below its highest close", "%", percent_below),
     "days_eligible": Field("Eligible", "days"),
     "price": Field("Price", "USD", usd),
     "price_age_days": Field("Price age", "days"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,8 @@ Format = Callable[[Any], str]
 
 
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
+JSON_ROWS = 5_000
+"""Longest table that is also written as JSON, which takes several times the room of the same table as CSV."""
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -41,10 +44,23 @@ def signed_basis_points(value: float, digits: int = 1) -> str:
 
 
 def usd(value: float) -> str:
-    """Whole US dollars with thousands separators, more digits below 100."""
-    digits = 0 if abs(value) >= 100 or value == 0 else 4 if abs(value) < 1 else 2
+    """Whole US dollars with thousands separators, more digits below 100, three significant ones below ten cents."""
+    digits = 0 if abs(value) >= 100 or value == 0 else 2 if abs(value) >= 1 else 4
+    if 0 < abs(value) < 0.1:
+        digits = min(2 - math.floor(math.log10(abs(value))), _MOST_DECIMALS)
     sign = "\N{MINUS SIGN}" if value < 0 else ""
     return f"{sign}${abs(value):,.{digits}f}"
+
+
+_MOST_DECIMALS = 12
+
+
+def percent_below(value: float) -> str:
+    """Fall from a peak as percent; what is not quite everything is not printed as -100 %: -0.99998 gives -99.998 %."""
+    left = 1 + value
+    # The sum of 1 and the fall is off by a rounding error: 1 - 0.9999 is a little less than 0.0001.
+    digits = 1 if left <= 0 or left >= 0.001 else min(-math.floor(math.log10(left) + 1e-9) - 2, _MOST_DECIMALS)
+    return percent(value, digits)
 
 
 def p_value(value: float) -> str:
@@ -120,20 +136,23 @@ def render_table(
     return wrap_table(head, rows, caption + cut, name)
 
 
-def wrap_table(head: str, rows: Iterable[str], caption: str, name: str = "") -> str:
-    """Table in its scrolling box, under a caption that does not scroll, with links to the files of `name`."""
+def wrap_table(head: str, rows: Iterable[str], caption: str, name: str = "", *, stacked: bool = False) -> str:
+    """Table in its scrolling box, under a caption that does not scroll, with links to the files of `name`.
+
+    A `stacked` one shows the cells of a row under each other on a phone; its rows end in a note (class ``wrap``).
+    """
     links = f" {file_links(name)}" if name else ""
     label = escape(caption, quote=True)
     return (
-        f'<div class="table"><p class="caption">{escape(caption)}{links}</p>'
+        f'<div class="table{" stacked" * stacked}"><p class="caption">{escape(caption)}{links}</p>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table aria-label="{label}">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></div>"
     )
 
 
-def file_links(name: str, *, named: bool = True) -> str:
-    """Links to the files of a table beside the page, after its name when `named`."""
-    kinds = ("csv", "parquet", "json")
+def file_links(name: str, *, named: bool = True, json: bool = False) -> str:
+    """Links to the files of a table beside the page, after its name when `named`; `json` when there is such a file."""
+    kinds = ("csv", "parquet", "json") if json else ("csv", "parquet")
     links = " ".join(f'<a href="tables/{name}.{kind}">{kind}</a>' for kind in kinds)
     return f'<span class="files">{f"{escape(name)}: " if named else ""}{links}</span>'
 

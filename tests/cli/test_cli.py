@@ -40,7 +40,10 @@ def test_run_prints_the_answer_and_stamps_it(finished_run: FinishedRun) -> None:
     assert "SIMULATED data. Net of costs and funding, 2022-02-01 (first trade) to 2022-05-29" in finished_run.stdout
     for account in ("regime", "always_on", "btc_eth", "alt_index"):
         assert account in finished_run.stdout
-    assert finished_run.stdout.rstrip().endswith(f"report: {finished_run.out / 'report' / 'report.html'}")
+    report, single = finished_run.stdout.splitlines()[-2:]
+    assert report == f"report: {finished_run.out / 'report' / 'index.html'}"
+    assert re.search(r"^trial: [0-9a-f]{12} ", finished_run.stdout, re.MULTILINE)
+    assert single == f"the same in one file: {finished_run.out / 'report' / 'report.html'}"
     assert "(SIMULATED)" in finished_run.stderr
     steps = re.findall(r"\[(\d+)/(\d+)\] (\w+)", finished_run.stderr)
     assert steps[0][2] == "panel"
@@ -212,7 +215,7 @@ def test_other_kinds_of_lake_give_the_same_rows(finished_run: FinishedRun, tmp_p
     out = tmp_path / "out"
     words = ("majors-alts", "run", "--lake", str(lake), "--out", str(out), *SHORT)
     done = run_command(*words, environment=other_home(finished_run, tmp_path))
-    assert f"report: {out / 'report' / 'report.html'}" in done.stdout
+    assert f"report: {out / 'report' / 'index.html'}" in done.stdout
     assert {
         name: digest for name, digest in hashes(tmp_path).items() if not name.startswith(("out/", "home/"))
     } == before
@@ -234,6 +237,15 @@ def test_prune_keeps_results_and_the_newest_runs(finished_run: FinishedRun, tmp_
     logs = [path for path in home.rglob("index.db-wal") if path.stat().st_size]
     assert logs == [], "the compacted database must not lie twice on the disk"
     assert hashes(finished_run.out) == results
+
+
+def test_a_lake_is_not_written_over_something_else(finished_run: FinishedRun, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    small = ("--alts", "12", "--days", "60")
+    said = finished_run.command("majors-alts", "simulate-lake", str(tmp_path), *small, status=1).stderr
+    assert "Traceback" not in said
+    assert "is not a simulated lake" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_bad_words_end_in_one_line(finished_run: FinishedRun, tmp_path: Path) -> None:

@@ -59,15 +59,29 @@ def test_try_list_compare_show(finished_run: FinishedRun) -> None:
     new, old = found.group(1), first.filter(pl.col("kind") == RUN)["trial"][0]
     assert new != old
 
+    counted = re.search(r"(\d+) configurations evaluated .*, (\d+) of them new; (\d+) are registered", said)
+    assert counted
+    evaluated, fresh, every = map(int, counted.groups())
+    batch = records.filter(pl.col("batch") == records["batch"].max())
+    assert 1 <= fresh <= evaluated
+    assert batch["trial"].n_unique() <= evaluated
+    assert every == records["trial"].n_unique() == first["trial"].n_unique() + fresh
+
     listed = finished_run.command("majors-alts", "study", "list").stdout
     assert new in listed
     assert old in listed
     assert "SIMULATED" in listed
     assert "distinct trials" in listed
+    for name in ("lake", "lineage"):
+        assert listed.count(records[name][-1]) > 1, "whole, in both tables"
     compared = finished_run.command("majors-alts", "study", "compare", old[:8], new[:8]).stdout
     assert re.search(r"basket\.n_alts +20 +10", compared)
     assert "paired stationary bootstrap" in compared
     assert "distinguishable" in compared
+    same = finished_run.command("majors-alts", "study", "compare", old, old).stdout
+    assert "no interval: both returned the same on every one of these days" in same
+    assert "nan" not in same
+    assert "distinguishable" not in same
     shown = json.loads(finished_run.command("majors-alts", "study", "show", new).stdout.split("\n}\n")[0] + "\n}")
     assert shown["settings"]["basket"]["n_alts"] == 10
     assert shown["simulated"] is True

@@ -61,6 +61,19 @@ def test_keys_may_be_typed_and_failures_are_registered(monkeypatch: pytest.Monke
     assert "never be filled" in records.filter(pl.col("status") == "failed")["error"][0]
 
 
+def test_another_method_than_the_swept_one_is_said(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
+) -> None:
+    text = (folder / "config.yaml").read_text() + "regime: {method: kmeans, methods: [kmeans]}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    out = ("--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out"))
+    said = typed(monkeypatch, folder, *out, "--save", str(tmp_path / "sweep.parquet"))
+    assert "as configured" not in said
+    assert "composite with these settings" in said
+    frame = pl.read_parquet(tmp_path / "sweep.parquet")
+    assert json.loads(frame["overrides"][0]) == {"regime.method": "composite"}
+
+
 @pytest.mark.parametrize("vary", ["basket.n_alts", "basket.n_alts=12", "basket.n_alts=[]"])
 def test_a_key_without_a_list_is_refused(monkeypatch: pytest.MonkeyPatch, folder: Path, vary: str) -> None:
     assert "--vary" in typed(monkeypatch, folder, "--vary", vary, status=2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,21 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from majors_alts_pipeline.backtest.stage import compute as backtest
+from majors_alts_pipeline.calendar import Window
 from majors_alts_pipeline.config.settings import with_overrides
 from majors_alts_pipeline.evaluation.contracts import EVIDENCE
 from majors_alts_pipeline.evaluation.stage import evaluation_start
-from majors_alts_pipeline.evidence.assemble import MANIFEST, EvidenceError, Subject, gather, stored, write
-from majors_alts_pipeline.evidence.registry import CANDIDATE, METRICS, RUN, Registry, count_trials, trial_id
+from majors_alts_pipeline.evidence.assemble import (
+    MANIFEST,
+    EvidenceError,
+    Subject,
+    Tally,
+    gather,
+    shorter,
+    stored,
+    write,
+)
+from majors_alts_pipeline.evidence.registry import CANDIDATE, METRICS, RUN, Registry, Trial, count_trials, trial_id
 from majors_alts_pipeline.evidence.trials import study_trials
 from majors_alts_pipeline.regime.composite import candidates
 
@@ -111,11 +123,12 @@ def test_evidence_is_replaced_as_a_whole_and_read_back(
 ) -> None:
     assert stored(tmp_path / "evidence") is None
     for trials in (1, 2):
-        write(frames, tmp_path / "evidence", quick, trials)
+        write(frames, tmp_path / "evidence", quick, Tally(trials, ["a", "b"], ["b"]))
     found = stored(tmp_path / "evidence")
     assert found is not None
     manifest, back = found
     assert (manifest.n_trials, manifest.study, manifest.simulated) == (2, "study", True)
+    assert (manifest.batches, manifest.lost) == (["a", "b"], ["b"])
     assert (manifest.first_day, manifest.last_day) == (str(quick.window.start), str(quick.window.end))
     for name, frame in frames.items():
         assert_frame_equal(back[name], frame)
@@ -125,7 +138,7 @@ def test_evidence_is_replaced_as_a_whole_and_read_back(
 @pytest.mark.parametrize("damage", ["swap", "cut", "manifest", "gone"])
 def test_damage_is_named(frames: dict[str, pl.DataFrame], quick: Subject, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "evidence"
-    write(frames, folder, quick, 1)
+    write(frames, folder, quick, Tally(1, [], []))
     if damage == "swap":
         frames["selection"].head(3).write_parquet(folder / "selection.parquet")
     elif damage == "cut":
@@ -138,12 +151,55 @@ def test_damage_is_named(frames: dict[str, pl.DataFrame], quick: Subject, tmp_pa
         stored(folder)
 
 
+def test_a_lost_file_of_the_registry_is_missed_until_it_is_back(
+    frames: dict[str, pl.DataFrame], quick: Subject, tmp_path: Path
+) -> None:
+    folder, registry = tmp_path / "evidence", Registry(tmp_path / "registry")
+    lineage = quick.origin.lineage
+
+    def count(name: str, time: datetime) -> Tally:
+        registry.append([Trial(name, RUN, name, {}, seed=1)], replace(quick.origin, time=time))
+        found = stored(folder)
+        tally = Tally.of(registry.read(), lineage, found[0] if found else None)
+        write(frames, folder, quick, tally)
+        return tally
+
+    def hours(n: int) -> datetime:
+        return quick.origin.time + timedelta(hours=n)
+
+    assert count("a", hours(0)).lost == []
+    assert count("b", hours(1)).lost == []
+    first = registry.files()[0]
+    first.rename(tmp_path / "aside")
+    for n in (2, 3):
+        # More was tried since: the count alone would not tell.
+        assert count(f"c{n}", hours(n)).lost == [first.stem]
+    (tmp_path / "aside").rename(first)
+    assert count("d", hours(4)).lost == []
+    manifest = stored(folder)
+    assert manifest is not None
+    assert Tally.of(registry.read(), "another lake", manifest[0]).lost == []
+
+
+def test_evidence_that_is_less_than_what_it_replaces_says_so(
+    frames: dict[str, pl.DataFrame], quick: Subject, tmp_path: Path
+) -> None:
+    before = write(frames, tmp_path / "evidence", quick, Tally(1, [], []))
+    assert shorter(frames, quick, before, frames) == ""
+    fewer = {**frames, "selection": frames["selection"].clear(), "cscv": frames["cscv"].clear()}
+    assert "it has selection, cscv, now empty" in shorter(fewer, quick, before, frames)
+    assert shorter(frames, quick, before, fewer) == "", "more than before is no loss"
+    short = replace(quick, window=Window(quick.window.start, quick.window.end - timedelta(days=9)))
+    assert f"its days end on {quick.window.end}, these on {short.window.end}" in shorter(frames, short, before, frames)
+    assert shorter(fewer, quick, replace(before, lineage="another lake"), frames) == ""
+
+
 def test_a_disk_that_refuses_is_named_and_leaves_the_old_evidence(
     frames: dict[str, pl.DataFrame], quick: Subject, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EvidenceError, match="cannot write"):
-        write(frames, tmp_path / "file" / "evidence", quick, 1)
+        write(frames, tmp_path / "file" / "evidence", quick, Tally(1, [], []))
 
 
 def test_a_lake_on_which_nothing_was_traded_has_empty_evidence(small_study: SmallStudy, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from test_registry import FIRST, origin, trial
 
+from majors_alts_pipeline.config import load_settings
 from majors_alts_pipeline.evidence.compare import compare, find, lineages, listing, sharpe_difference
 from majors_alts_pipeline.evidence.registry import CANDIDATE, Registry, RegistryError, Trial
 
@@ -38,6 +40,19 @@ def test_the_interval_covers_the_truth() -> None:
         gap = sharpe_difference(a, b, reps=200, confidence=0.95, seed=seed)
         missed += not gap.low <= 0.0 <= gap.high
     assert missed <= 13
+
+
+def test_equal_or_constant_returns_give_no_interval_and_say_why() -> None:
+    varying = np.random.default_rng(0).normal(0.0, 0.01, 200)
+    for a, b, words in (
+        (varying, varying, "the same on every one of these days"),
+        (varying, np.zeros(200), "never vary"),
+        (varying[:5], varying[5:10], "days in common"),
+    ):
+        gap = sharpe_difference(a, b, **RULES)
+        assert np.isnan([gap.low, gap.high]).all()
+        assert words in gap.no_interval
+    assert sharpe_difference(varying, varying[::-1], **RULES).no_interval == ""
 
 
 @pytest.mark.parametrize("days", [0, 1, 30])
@@ -82,6 +97,20 @@ def test_names_are_found_by_how_they_begin(tmp_path: Path) -> None:
             find(records, name)
     with pytest.raises(RegistryError, match="no successful record"):
         compare(records, "f", "abc", "regime", **RULES)
+
+
+def test_a_run_is_found_by_its_study_and_its_configuration(tmp_path: Path) -> None:
+    settings = load_settings()
+    run = Trial(**{**vars(trial("abc")), "settings": settings.model_dump(mode="json")})
+    registry = registered(tmp_path, run, trial("candidate", CANDIDATE))
+    registry.append([trial("fff")], replace(origin(hours=1), study="0study"))
+    registry.append([trial("ggg")], replace(origin(hours=2), study="0stump"))
+    records = registry.read()
+    assert find(records, settings.digest())["trial"].to_list() == ["abc"]
+    assert find(records, settings.digest()[:7])["trial"].to_list() == ["abc"]
+    assert find(records, "0stud")["trial"].to_list() == ["fff"]
+    with pytest.raises(RegistryError, match="ambiguous: fff, ggg"):
+        find(records, "0stu")
 
 
 def test_the_list_shows_runs_and_failures_and_every_lake(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from majors_alts_pipeline.evidence.sweep import (
     SweepResult,
     Variant,
     expand,
+    of_study,
     resolve,
     sweep,
     sweep_trials,
@@ -213,9 +214,19 @@ def test_a_study_in_memory_and_a_shorter_history_give_what_the_chain_gives(
     settings = sweepable(other)
     assert settings.regime.method == "composite"
     assert sweepable(configured) is configured
+    with pytest.raises(ConfigError, match=r"regime\.method is 'kmeans'"):
+        sweep(Runner(small_lake, other), GRID)
     found = sweep(Runner(small_lake, settings, Held(tables, window)), GRID, history=window)
     assert found.days[-1] == window.end
     expected = sweep(runner, GRID)
+    told = of_study(found, other).frame["overrides"]
+    assert json.loads(told[0]) == {"regime.method": "composite"}, "variant 0 is not the study"
+    assert json.loads(told[1]) == {"regime.method": "composite", **found.variants[1].overrides}
+    trials = sweep_trials(found, window, other)
+    assert trials[0].label == "composite with these settings"
+    assert all(item.label.startswith("composite with these settings, ") for item in trials[1:])
+    assert {item.base for item in trials} == {settings.digest()}
+    assert of_study(expected, configured).frame.equals(expected.frame)
     assert found.days == expected.days[: len(found.days)]
     assert found.returns.tobytes() == expected.returns[: len(found.days)].tobytes()
 

@@ -84,6 +84,10 @@ def of(caveats: Caveats = FULL, **changes: Any) -> Judgement:
         (HARMFUL, {"sharpe": -2.0, "low": -3.0, "high": -0.5}, ("Harmful: the regime-timed book lost", "2.00")),
         (NOT_SHOWN, {"sharpe": 0.3, "low": -1.0, "high": 1.6}, ("Not shown", "\N{MINUS SIGN}1.00 to 1.60")),
         (NOT_SHOWN, {"sharpe": -0.3, "low": -1.6, "high": 1.0}, ("Not shown",)),
+        (NOT_SHOWN, {"sharpe": -0.2, "low": -1.6, "gone": 7.0}, ("about 10 bp one way (break-even at 7 bp one way)",)),
+        (NOT_SHOWN, {"low": -1.0, "dsr": 0.001}, ("by luck is below 0.01",)),
+        (SUPPORTED, {"dsr": 0.9999}, ("by luck is above 0.99",)),
+        (SUGGESTIVE, {"dsr": 0.001}, ("probability, below 0.01, is under 0.95",)),
         (SUGGESTIVE, {"dsr": 0.6}, ("Suggestive, not established", "0.60", "after 120 trials")),
         (SUGGESTIVE, {"dsr": None}, ("what was tried before is not accounted for",)),
         (SUGGESTIVE, {"pbo": 0.7}, ("70% of splits",)),
@@ -108,6 +112,7 @@ def test_each_branch(level: str, changes: dict[str, Any], words: tuple[str, ...]
     [
         (Caveats(True, 0.0, False), "survivors only"),
         (Caveats(False, 0.6, False), "60% of the funding is an assumed rate"),
+        (Caveats(False, 0.0, False, 2), "2 files of the study registry are gone, so more was tried than is counted"),
     ],
 )
 def test_what_the_lake_cannot_know_caps_the_answer_and_is_said(caveats: Caveats, words: str) -> None:

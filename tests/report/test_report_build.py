@@ -21,6 +21,7 @@ from majors_alts_pipeline.report import build as report_build
 from majors_alts_pipeline.report import place
 from majors_alts_pipeline.report.build import ReportError, build_report
 from majors_alts_pipeline.report.figures.style import MAX_POINTS
+from majors_alts_pipeline.report.html import JSON_ROWS
 from majors_alts_pipeline.report.statistics import Statistics
 
 PAGES = ("index", "regime", "basket", "costs", "evidence", "data")
@@ -238,7 +239,7 @@ def test_lags_are_side_by_side(page):
     assert order == sorted(order)
 
 
-def test_every_table_is_written_three_times_alike(built):
+def test_every_table_is_written_alike_and_short_ones_as_json_too(built, site):
     names = {path.stem for path in built.tables.iterdir()}
     assert {
         "kpis",
@@ -249,13 +250,22 @@ def test_every_table_is_written_three_times_alike(built):
         "neutrality",
         "findings",
     } <= names
+    heights = {}
     for name in names:
         parquet = pl.read_parquet(built.tables / f"{name}.parquet")
-        rows = json.loads((built.tables / f"{name}.json").read_text())
+        heights[name] = parquet.height
         header = (built.tables / f"{name}.csv").read_text().splitlines()[0]
         assert header.split(",") == parquet.columns
-        assert len(rows) == parquet.height
-        assert not rows or list(rows[0]) == parquet.columns
+        assert pl.scan_csv(built.tables / f"{name}.csv").select(pl.len()).collect().item() == parquet.height
+        if parquet.height <= JSON_ROWS:
+            rows = json.loads((built.tables / f"{name}.json").read_text())
+            assert len(rows) == parquet.height
+            assert not rows or list(rows[0]) == parquet.columns
+        else:
+            assert not (built.tables / f"{name}.json").exists()
+    assert min(heights.values()) <= JSON_ROWS < max(heights.values())
+    linked = set(re.findall(r'href="tables/(\w+)\.json"', site["data"]))
+    assert linked == {path.stem for path in built.tables.glob("*.json")}
 
 
 def test_kpis_on_the_page_are_those_of_the_evaluation(built, page, quick):
@@ -559,7 +569,8 @@ def test_evidence_is_drawn_and_worded(proven_site, proven):
     assert "regime: the Sharpe ratio is beyond what such a book can earn" in index
     assert "after 512 trials" in index
     evidence = _text(proven_site["evidence"])
-    assert "Risk-on alts: at 1 d 12 episodes only: fewer than 30 say little; at 5 d" in evidence
+    said = "12 episodes only: fewer than 30 say little"
+    assert f"Risk-on alts: at 1 d {said}; at 60 d {said}; likewise between them (5, 10, 20, 40 d)" in evidence
     assert "Deflated Sharpe ratio" in evidence
     assert "Probability of backtest overfitting 62\u202f% (interval 48\u202f% to 75\u202f%)" in evidence
     assert "1 of 2 rules fired" in evidence
@@ -623,3 +634,115 @@ def test_stills_are_pictures_and_simulated_ones_are_marked(built, quick, tmp_pat
             assert one.size == other.size == (1100, 550)
             assert np.asarray(one).std() > 5
             assert np.mean(np.asarray(one) != np.asarray(other)) > 0.01, "the watermark changes the picture"
+
+
+def test_variants_of_another_method_are_held_against_that_method(quick):
+    """A study whose method cannot be swept: variant 0 is composite with its settings, and everything says so."""
+    from majors_alts_pipeline.report.figures import evidence as figures
+    from majors_alts_pipeline.report.tables import sweep
+
+    own = make_evidence()["sweep"]
+    settings = quick.settings.model_dump(mode="json")
+    wanted = sweep.surface(own, settings)
+    other = settings | {"regime": settings["regime"] | {"method": "hmm"}}
+    named = own.with_columns(
+        overrides=pl.when(pl.col("variant") == 0)
+        .then(pl.lit('{"regime.method": "composite"}'))
+        .otherwise(pl.col("overrides"))
+    )
+    found = sweep.surface(named, other)
+    assert "regime.method" not in sweep.influence(sweep.parameter_values(named, other))["parameter"].to_list()
+    assert (found.x, found.y, found.configured, found.plateau) == (
+        wanted.x,
+        wanted.y,
+        wanted.configured,
+        wanted.plateau,
+    )
+    assert found.cells.equals(wanted.cells)
+    assert wanted.of_study
+    assert "The frame marks this study's own values." in figures.sweep_surface(wanted, own.height).caption
+    assert "The frame marks composite with these settings." in figures.sweep_surface(found, own.height).caption
+
+
+def test_the_page_compares_the_variants_with_the_method_that_was_swept(quick, tmp_path):
+    evidence = make_evidence()
+    sweep = evidence["sweep"]
+    better = sweep.filter(pl.col("sharpe") > sweep["sharpe"][0]).height
+    own = pl.lit('{"regime.method": "composite"}')
+    evidence["sweep"] = sweep.with_columns(
+        overrides=pl.when(pl.col("variant") == 0).then(own).otherwise(pl.col("overrides"))
+    )
+    built = build_report(quick.load, report_context(quick), tmp_path / "report", evidence=evidence)
+    text = _text((built.index.parent / "evidence.html").read_text())
+    assert f"{better} of them beat composite with these settings (" in text
+    assert "this study as configured" not in text
+
+
+def test_a_capital_beyond_the_liquidity_limit_is_not_called_reachable():
+    from majors_alts_pipeline.evidence.verdict import MAX_BEYOND_LIQUIDITY
+    from majors_alts_pipeline.report.figures import stress
+
+    assert stress.BEYOND == MAX_BEYOND_LIQUIDITY
+    capacity = make_evidence()["capacity"]
+    chart = stress.capacity_curve(capacity, "")
+    assert "at $10 m, the largest capital within its liquidity limit" in chart.caption
+    assert "$1 bn" not in chart.caption
+    assert "Open markers" in chart.caption
+    for trace in chart.figure["data"]:
+        assert trace["marker"]["symbol"] == ["circle"] * 3 + ["circle-open"] * 2
+    nowhere = stress.capacity_curve(capacity.with_columns(beyond_liquidity=pl.lit(0.06)), "").caption
+    assert "beyond its liquidity limit at every capital tried" in nowhere
+    assert "Open markers" not in stress.capacity_curve(capacity.with_columns(beyond_liquidity=pl.lit(0.05)), "").caption
+
+
+def test_every_fold_is_counted_once_and_paths_are_in_order():
+    from majors_alts_pipeline.report.figures import evidence as figures
+
+    folds = make_evidence()["folds"]
+    walk = folds.filter(scheme="walk_forward")
+    idle = walk.with_columns(oos_sharpe=pl.when(pl.col("fold") == walk["fold"][0]).then(None).otherwise("oos_sharpe"))
+    up = int((idle["oos_sharpe"] > 0).sum())
+    down = walk.height - 1 - up
+    said = f"Out of sample {up} of {walk.height} folds earned money, {down} did not and 1 held no position."
+    assert figures.fold_strip(idle, "").caption.startswith(said)
+    paths = folds.filter(scheme="cpcv")
+    drawn = figures.cpcv_paths(paths.sample(fraction=1.0, shuffle=True, seed=2), "").figure
+    assert drawn["data"][0]["y"] == [f"path {k}" for k in range(1, paths.height + 1)]
+    assert drawn["layout"]["yaxis"]["autorange"] == "reversed"
+
+
+def test_a_note_that_all_cases_of_a_test_share_is_said_once(quick, tmp_path):
+    evidence = make_evidence()
+    without = (pl.col("test") == "leave_one_asset_out") & (pl.col("case") != "as configured")
+    noted = pl.concat_str(pl.lit("without "), "case", pl.lit("; labels as in the study"))
+    evidence["robustness"] = evidence["robustness"].with_columns(
+        note=pl.when(without).then(noted).when(pl.col("case") == "as configured").then(pl.lit("the study itself"))
+        .otherwise(pl.col("note"))
+    )  # fmt: skip
+    assert evidence["robustness"].filter(without).height > 2
+    built = build_report(quick.load, report_context(quick), tmp_path / "report", evidence=evidence)
+    text = _text((built.index.parent / "evidence.html").read_text())
+    assert text.count("labels as in the study") == 1
+    assert "<li>Without: labels as in the study.</li>" in text
+    for case in evidence["robustness"].filter(without)["case"].unique():
+        assert f">without {case}<" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.0000123456, "$0.0000123"), (0.04, "$0.0400"), (0.5, "$0.5000"), (12.3, "$12.30"), (1234.5, "$1,234"),
+     (-0.002, "-$0.00200"), (0.0, "$0")],
+)  # fmt: skip
+def test_small_prices_keep_their_digits(value, said):
+    from majors_alts_pipeline.report.html import usd
+
+    assert _plain(usd(value)) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(-0.5, "-50.0 %"), (-0.9999, "-99.99 %"), (-0.9999817, "-99.998 %"), (-1.0, "-100.0 %")]
+)
+def test_a_fall_is_total_only_when_nothing_is_left(value, said):
+    from majors_alts_pipeline.report.html import percent_below
+
+    assert _plain(percent_below(value)) == said

@@ -31,6 +31,9 @@ from majors_alts_pipeline.report.html import basis_points, number, p_words, perc
 from majors_alts_pipeline.report.tables import LABELS
 from majors_alts_pipeline.report.tables.sweep import Surface
 
+OTHER_METHOD = "composite with these settings"
+"""What variant 0 of a sweep is when the study's own method cannot be swept."""
+
 _SYMBOLS = {"RISK_ON_MAJORS": "circle", "BALANCED": "square", "RISK_ON_ALTS": "diamond", "ALL": "line-ew-open"}
 _DASHES = {"RISK_ON_MAJORS": "solid", "BALANCED": "dash", "RISK_ON_ALTS": "dot", "ALL": "longdash"}
 
@@ -189,16 +192,17 @@ def fold_strip(folds: pl.DataFrame, data: str) -> Chart:
         figure.add_scatter(x=xs, y=ys, mode="lines", line=style, name=name, connectgaps=False)
     figure.update_layout(hovermode="closest")
     both = rows.drop_nulls(["is_sharpe", "oos_sharpe"])
-    idle = rows["oos_sharpe"].null_count()
-    held = f" {idle} held no position out of sample." if idle else ""
+    idle, up = rows["oos_sharpe"].null_count(), int((rows["oos_sharpe"] > 0).sum())
+    held = f" and {idle} held no position" if idle else ""
+    counted = f"Out of sample {up} of {rows.height} folds earned money, {rows.height - up - idle} did not{held}."
     if both.height:
         found = (
-            f"{(both['oos_sharpe'] > 0).sum()} of {both.height} folds earn money out of sample; mean Sharpe ratio "
-            f"{number(as_float(both['is_sharpe'].mean()))} in sample, {number(as_float(both['oos_sharpe'].mean()))} "
-            f"out of it.{held}"
+            f"{counted} Mean Sharpe ratio {number(as_float(both['is_sharpe'].mean()))} in sample, "
+            f"{number(as_float(both['oos_sharpe'].mean()))} out of it"
+            + (f" (of the {both.height} that have both)." if both.height < rows.height else ".")
         )
     else:
-        found = "No fold has both a Sharpe ratio in sample and one out of it."
+        found = f"{counted} None has both a Sharpe ratio in sample and one out of it."
     caption = (
         f"{found} Each strip is a fold's test days, thick out of sample, dotted what the same choice earned in "
         "training."
@@ -210,8 +214,8 @@ def cpcv_paths(folds: pl.DataFrame, data: str) -> Chart:
     """Sharpe ratio in and out of sample of each path of combinatorial purged cross-validation."""
     import plotly.graph_objects as go
 
-    rows = folds.filter(scheme="cpcv").drop_nulls("oos_sharpe").sort("oos_sharpe", "fold")
-    order = [f"path {fold}" for fold in rows["fold"]]
+    rows = folds.filter(scheme="cpcv").drop_nulls("oos_sharpe").sort("fold")
+    order = [f"path {path_number(fold)}" for fold in rows["fold"]]
     figure = go.Figure(layout=layout("", dated=False))
     for column, name, colour, symbol in (
         ("is_sharpe", "In sample", GREY, "line-ns-open"),
@@ -222,6 +226,7 @@ def cpcv_paths(folds: pl.DataFrame, data: str) -> Chart:
             marker={"size": 10, "color": colour, "symbol": symbol},
         )  # fmt: skip
     figure.update_xaxes(title_text="Sharpe (per year)", zeroline=True, zerolinewidth=2)
+    figure.update_yaxes(autorange="reversed")
     figure.update_layout(LEGEND_ON_TOP)
     low, middle, high = (as_float(rows["oos_sharpe"].quantile(q)) for q in (0.05, 0.5, 0.95))
     caption = (
@@ -231,6 +236,11 @@ def cpcv_paths(folds: pl.DataFrame, data: str) -> Chart:
     )
     height = 110 + 16 * max(rows.height, 5)
     return chart("cpcv", "Combinatorial purged cross-validation", figure, caption, ["folds"], height, data)
+
+
+def path_number(fold: int) -> str:
+    """Paths as a reader counts them: from 1."""
+    return str(fold + 1)
 
 
 def sweep_surface(surface: Surface, n_variants: int) -> Chart:
@@ -261,7 +271,7 @@ def sweep_surface(surface: Surface, n_variants: int) -> Chart:
     if x in xs and y in ys:
         i, j = xs.index(x), ys.index(y)
         figure.add_shape(
-            type="rect", x0=i - 0.48, x1=i + 0.48, y0=j - 0.46, y1=j + 0.46, line={"color": VERMILLION, "width": 3}
+            type="rect", x0=i - 0.48, x1=i + 0.48, y0=j - 0.46, y1=j + 0.46, line={"color": "#000000", "width": 3}
         )
     figure.update_xaxes(type="category", title_text=surface.x, showgrid=False)
     figure.update_yaxes(type="category", title_text=surface.y, showgrid=False, zeroline=False)
@@ -273,10 +283,11 @@ def sweep_surface(surface: Surface, n_variants: int) -> Chart:
         "would be left under slightly other values",
         None: "neither plateau nor peak can be told: it has no neighbour or no lead",
     }[surface.plateau]
+    marked = "this study's own values" if surface.of_study else OTHER_METHOD
     caption = (
         f"Mean net Sharpe ratio of {n_variants:,} variants over the two parameters that move it most, the others "
         f"averaged out. Best at {surface.x} {_plain(best['x'])}, {surface.y} {_plain(best['y'])} "
-        f"({number(best['sharpe'])}); {shape}. The frame marks this study's own values."
+        f"({number(best['sharpe'])}); {shape}. The frame marks {marked}."
     )
     return chart(
         "sweep", "Surface of the variants", figure, caption, ["sweep", "sweep_influence"], 130 + 46 * max(len(ys), 4)

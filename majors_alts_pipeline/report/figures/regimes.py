@@ -14,6 +14,7 @@ from majors_alts_pipeline.report.figures.style import (
     CYCLE,
     GREY,
     LABEL_COLOURS,
+    LEGEND_ON_TOP,
     MAX_POINTS,
     account_name,
     as_float,
@@ -159,6 +160,7 @@ def hindsight(regimes: pl.DataFrame, smoothed: pl.DataFrame) -> Chart:
             x=0.005, y=1.0, xanchor="left", yanchor="top", showarrow=False, font={"size": 11},
         )  # fmt: skip
     figure.update_yaxes(range=[0, 1], tickvals=[0, 0.5, 1], showgrid=True, title_text="")
+    figure.update_layout(LEGEND_ON_TOP)
     gap = both.filter(pl.col("score").is_not_null()).group_by("method").agg(
         off=(pl.col("p_risk_on_majors") - pl.col("probability")).abs().mean()
     ).drop_nulls().sort("off", "method", descending=[True, False])  # fmt: skip
@@ -173,7 +175,7 @@ def hindsight(regimes: pl.DataFrame, smoothed: pl.DataFrame) -> Chart:
     )
     return chart(
         "hindsight", "Known on the day, and with hindsight", figure, caption + thinned(regimes), ["hindsight"],
-        90 + 90 * len(methods),
+        110 + 90 * len(methods),
     )  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def cost_sweep(robustness: pl.DataFrame, data: str) -> Chart:
 def capacity_curve(capacity: pl.DataFrame, data: str) -> Chart:
     """Net Sharpe ratio and cost of the books against capital, with square-root impact."""
     figure = panels(["Net Sharpe ratio", "Cost (% of NAV a year)"])
-    words = []
+    words, beyond = [], 0
     for account in present(capacity):
         one = capacity.filter(account=account).sort("capital_usd")
         style = ACCOUNT_LINES[account]
@@ -146,25 +146,41 @@ def capacity_curve(capacity: pl.DataFrame, data: str) -> Chart:
             figure.add_scatter(
                 x=one["capital_usd"].to_list(), y=values, mode="lines+markers", name=account_name(account), line=style,
                 legendgroup=account, showlegend=row == 1, row=row, col=1,
+                marker={"symbol": ["circle-open" if over > BEYOND else "circle" for over in one["beyond_liquidity"]],
+                        "size": 9},
             )  # fmt: skip
-        known = one.drop_nulls("sharpe")
-        if known.height:
+        beyond += one.filter(pl.col("beyond_liquidity") > BEYOND).height
+        known = one.filter(pl.col("beyond_liquidity") <= BEYOND).drop_nulls("sharpe")
+        if not known.height:
+            words.append(f"{account_name(account)}: beyond its liquidity limit at every capital tried")
+        else:
             ends = [
                 f"{number(v['sharpe'])} at {_short_usd(v['capital_usd'])}"
-                for v in (known.row(0, named=True), known.row(-1, named=True))
+                for v in known[sorted({0, known.height - 1})].iter_rows(named=True)
             ]
-            half = one.filter(pl.col("impact_annual") * 2 >= pl.col("cost_annual"))["capital_usd"]
+            half = known.filter(pl.col("impact_annual") * 2 >= pl.col("cost_annual"))["capital_usd"]
             eats = f"; impact is half of all costs from {_short_usd(float(half.min()))}" if len(half) else ""  # type: ignore[arg-type]
-            words.append(f"{account_name(account)}: Sharpe ratio {ends[0]}, {ends[1]}{eats}")
+            limit = (
+                f", the largest capital within its liquidity limit on all but {percent(BEYOND, 0)} of days"
+                if known.height < one.height
+                else ""
+            )
+            words.append(f"{account_name(account)}: Sharpe ratio {', '.join(ends)}{limit}{eats}")
     capitals = sorted(set(capacity["capital_usd"].to_list()))
     figure.update_xaxes(type="log", tickvals=capitals, ticktext=[_short_usd(value) for value in capitals])
     figure.update_xaxes(title_text="Capital at the start (USD, log scale)", row=2, col=1)
     figure.update_layout(LEGEND_ON_TOP)
-    caption = (
-        f"{'. '.join(words)}. Impact grows with the square root of the share of daily volume traded, and liquidity "
-        "caps bind."
+    caption = f"{'. '.join(words)}. Impact grows with the square root of the share of daily volume traded." + (
+        f" Open markers: the book exceeded basket.adv_share_max on more than {percent(BEYOND, 0)} of days, so that "
+        "capital is not reachable and its Sharpe ratio is hypothetical."
+        if beyond
+        else ""
     )
     return chart("capacity", "Capacity", figure, caption, ["capacity"], 440, data)
+
+
+BEYOND = 0.05
+"""Share of days beyond the liquidity limit above which a capital is not called reachable, as in the verdict."""
 
 
 def _short_usd(value: float) -> str:

@@ -106,7 +106,7 @@ def layout(
     """Layout of a figure of `rows` panels; `shaded` adds a hidden axis from 0 to 1 for bands over the whole height."""
     found: dict[str, Any] = {
         "template": "none",
-        "margin": {"l": 62, "r": 16, "t": 8, "b": 36},
+        "margin": {"l": 62, "r": 16, "t": 30, "b": 36},
         "font": {
             "family": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif",
             "size": 12,

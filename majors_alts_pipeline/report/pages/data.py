@@ -211,7 +211,8 @@ def _files(book: Book) -> list[str]:
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Table", "Rows", "Columns", "Files"))
     rows = [
         f'<tr><th scope="row">{name}</th><td class="num">{frame.height:,}</td><td class="wrap">'
-        f"{escape(', '.join(frame.columns))}</td><td>{html.file_links(name)}</td></tr>"
+        f"{escape(', '.join(frame.columns))}</td>"
+        f"<td>{html.file_links(name, json=frame.height <= html.JSON_ROWS)}</td></tr>"
         for name, frame in sorted(book.frames.items())
     ]
     return [html.wrap_table(head, rows, "Every table of this page, whole, in the folder tables/ beside it.")]

@@ -14,6 +14,7 @@ from majors_alts_pipeline.report.figures.style import account_name, label_name, 
 from majors_alts_pipeline.report.html import Field, escape
 from majors_alts_pipeline.report.pages.blocks import missing, of_books
 from majors_alts_pipeline.report.site import Page, Part
+from majors_alts_pipeline.report.tables.sweep import is_of_study, relative
 
 
 def page(book: Book) -> Page:
@@ -64,8 +65,7 @@ def _edge(book: Book) -> list[str]:
     warned = own.filter(pl.col("warning") != "").sort("horizon_days")
     if warned.height:
         said = [
-            f"{label_name(str(label))}: "
-            + "; ".join(f"at {h} d {text}" for h, text in rows.select("horizon_days", "warning").iter_rows())
+            f"{label_name(str(label))}: {_warning_words(rows)}"
             for (label,), rows in warned.group_by("label", maintain_order=True)
         ]
         blocks.append(html.bullet_list(said, "warnings"))
@@ -81,6 +81,14 @@ def _edge(book: Book) -> list[str]:
         )
         blocks.append(html.details("Edge of every other method", table))
     return blocks
+
+
+def _warning_words(rows: pl.DataFrame) -> str:
+    """Warnings of one label at its shortest and longest horizon; those between are named, the table has their words."""
+    every = [f"at {h} d {text}" for h, text in rows.select("horizon_days", "warning").iter_rows()]
+    between = ", ".join(str(h) for h in rows["horizon_days"][1:-1])
+    last = [f"{every[-1]}; likewise between them ({between} d)" if between else every[-1]] if len(every) > 1 else []
+    return "; ".join([every[0], *last])
 
 
 def _main_horizon(edge: pl.DataFrame, wanted: int) -> int:
@@ -122,7 +130,7 @@ def _selection(book: Book) -> list[str]:
     caption = (
         f"Sharpe ratios after selection, {len(accounts)} accounts: what is left when the number of trials is counted."
     )
-    return [html.wrap_table(head, rows, caption, "selection")]
+    return [html.wrap_table(head, rows, caption, "selection", stacked=True)]
 
 
 _SELECTION_HEAD = (("Measure", ""), ("Account", ""), ("Value", ' class="num"'), ("What it means here", ""))
@@ -148,11 +156,12 @@ def _cross_validation(book: Book) -> list[str]:
         ]
     if folds is not None:
         columns = ["fold", "start", "end", "chosen", "is_sharpe", "oos_sharpe", "n_train", "n_test"]
-        for scheme, draw in (("walk_forward", figures.fold_strip), ("cpcv", figures.cpcv_paths)):
+        path = {"fold": Field("Path", "", figures.path_number)}
+        for scheme, draw, over in (("walk_forward", figures.fold_strip, {}), ("cpcv", figures.cpcv_paths, path)):
             rows = folds.filter(scheme=scheme)
             if rows.height:
                 behind = html.render_table(
-                    rows, chosen(columns), "Choices and what they earned.", first=80, name="folds"
+                    rows, chosen(columns, **over), "Choices and what they earned.", first=80, name="folds"
                 )
                 blocks.append(render_chart(draw(folds, behind)))
     return blocks
@@ -177,14 +186,20 @@ def _variants(book: Book) -> list[str]:
         blocks.append(render_chart(figures.sweep_surface(book.surface, sweep.height)))
     own = sweep.filter(variant=0)["sharpe"].drop_nulls()
     better = (
-        "" if not len(own) else f" {sweep.filter(pl.col('sharpe') > own[0]).height:,} of them beat this study's own."
+        ""
+        if not len(own)
+        else f" {sweep.filter(pl.col('sharpe') > own[0]).height:,} of them beat "
+        f"{'this study as configured' if is_of_study(sweep) else figures.OTHER_METHOD} ({html.number(own[0])})."
     )
     columns = [
         "variant", "overrides", "sharpe", "cagr", "volatility", "max_drawdown", "turnover_annual", "cost_annual",
         "exposure_time",
     ]  # fmt: skip
-    best = sweep.sort("sharpe", "variant", descending=[True, False], nulls_last=True)
+    best = relative(sweep).sort("sharpe", "variant", descending=[True, False], nulls_last=True)
     caption = f"{sweep.height:,} variants on the same days, best first.{better} The best of many is biased upwards."
+    if not is_of_study(sweep):
+        method = method_name(book.context.settings.regime.method)
+        caption += f" This study trades {method}, which is not swept: all variants are of composite."
     table = html.render_table(best, chosen(columns), caption, first=15, name="sweep")
     moved = html.render_table(
         book["sweep_influence"],
@@ -201,12 +216,37 @@ def _robustness(book: Book) -> list[str]:
     if stresses is not None:
         columns = ["test", "case", "account", "sharpe", "cagr", "max_drawdown", "cost_annual", "n_days", "note"]
         ordered = stresses.sort("test", "rank", tables.account_order())
-        behind = html.render_table(
-            ordered, chosen(columns), "One assumption changed at a time.", first=300, name="robustness"
-        )
+        ordered, shared = _shared_notes(ordered)
+        caption = "One assumption changed at a time; as configured is the study itself."
+        behind = html.render_table(ordered, chosen(columns), caption, first=300, name="robustness")
+        behind += html.bullet_list(shared) if shared else ""
         blocks.append(render_chart(stress.robustness_forest(stresses, behind)))
         blocks.append(f'<p class="note">The cost sweep is under {html.link("costs", "trading", "Costs, Trading")}.</p>')
     return [*blocks, *_lags(book)]
+
+
+def _shared_notes(rows: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Take from the notes what all cases of a test share; return it to be said once, with its tests."""
+    tests_of: dict[str, list[str]] = {}
+    kept = []
+    for (test,), own in rows.group_by("test", maintain_order=True):
+        changed = own.filter(pl.col("case") != stress.AS_CONFIGURED, pl.col("sharpe").is_not_null())
+        split = [note.split("; ") for note in changed["note"].unique()]
+        several = changed["case"].n_unique() > 1
+        shared = [part for part in split[0] if part and all(part in one for one in split)] if several else []
+        for part in shared:
+            tests_of.setdefault(part, []).append(stress.TEST_NAMES.get(str(test), str(test)))
+        bare = [
+            ""
+            if case == stress.AS_CONFIGURED
+            else "; ".join(part for part in str(note).split("; ") if part not in shared)
+            for case, note in own.select("case", "note").iter_rows()
+        ]
+        kept.append(own.with_columns(pl.Series("note", bare, dtype=pl.String)))
+    parts_of: dict[str, list[str]] = {}
+    for part, tests in tests_of.items():
+        parts_of.setdefault(", ".join(tests), []).append(part)
+    return pl.concat(kept), [f"{tests}: {'; '.join(parts)}." for tests, parts in parts_of.items()]
 
 
 def _lags(book: Book) -> list[str]:

@@ -21,7 +21,8 @@ class Surface:
         x: dotted key of the more influential parameter.
         y: dotted key of the other.
         cells: (x, y, sharpe, n_variants, x_rank, y_rank): values as text, in the order of their numbers.
-        configured: values of the study itself, as text.
+        configured: values of variant 0, as text.
+        of_study: variant 0 is the study itself, not another method with the study's settings.
         plateau: the neighbours of the best cell, one step along keys whose values are numbers, keep at least half of
             its lead over the median cell; None when it has no neighbour or no lead.
     """
@@ -30,6 +31,7 @@ class Surface:
     y: str
     cells: pl.DataFrame
     configured: tuple[str, str]
+    of_study: bool
     plateau: bool | None
 
 
@@ -37,7 +39,7 @@ def parameter_values(sweep: pl.DataFrame, settings: Mapping[str, Any]) -> pl.Dat
     """Value of every parameter the sweep varies: (variant, sharpe, one text column of JSON per dotted key)."""
     overrides = [json.loads(text) for text in sweep["overrides"]]
     keys = sorted({key for one in overrides for key in one})
-    base = {key: json.dumps(_at(settings, key)) for key in keys}
+    base = {key: json.dumps(_configured(sweep, settings, key)) for key in keys}
     columns = {key: [json.dumps(one[key]) if key in one else base[key] for one in overrides] for key in keys}
     return sweep.select("variant", "sharpe").with_columns(pl.Series(key, values) for key, values in columns.items())
 
@@ -70,7 +72,33 @@ def surface(sweep: pl.DataFrame, settings: Mapping[str, Any]) -> Surface | None:
         for name in ("x", "y")
     )
     cells = ranked.sort("x_rank", "y_rank")
-    return Surface(x, y, cells, (json.dumps(_at(settings, x)), json.dumps(_at(settings, y))), _plateau(cells))
+    own_x, own_y = (json.dumps(_configured(sweep, settings, key)) for key in order)
+    return Surface(x, y, cells, (own_x, own_y), is_of_study(sweep), _plateau(cells))
+
+
+def is_of_study(sweep: pl.DataFrame) -> bool:
+    """Whether variant 0 is the study itself; it is not when the study's method is not the one that is swept."""
+    return not _own_overrides(sweep)
+
+
+def relative(sweep: pl.DataFrame) -> pl.DataFrame:
+    """The sweep with `overrides` less what every variant shares with variant 0."""
+    own = _own_overrides(sweep)
+    shown = [{k: v for k, v in json.loads(text).items() if k not in own or own[k] != v} for text in sweep["overrides"]]
+    return sweep.with_columns(overrides=pl.Series([json.dumps(one) for one in shown], dtype=pl.String))
+
+
+def _own_overrides(sweep: pl.DataFrame) -> dict[str, Any]:
+    """What variant 0 differs from the study in."""
+    own = sweep.filter(variant=0)["overrides"]
+    found: dict[str, Any] = json.loads(own[0]) if len(own) else {}
+    return found
+
+
+def _configured(sweep: pl.DataFrame, settings: Mapping[str, Any], key: str) -> Any:
+    """Value of a key in variant 0."""
+    own = _own_overrides(sweep)
+    return own[key] if key in own else _at(settings, key)
 
 
 def _plateau(cells: pl.DataFrame) -> bool | None:
