@@ -12,7 +12,17 @@ from majors_alts_pipeline.report.figures.costs import COMPONENT_NAMES
 from majors_alts_pipeline.report.figures.forecasts import event_name
 from majors_alts_pipeline.report.figures.stress import TEST_NAMES
 from majors_alts_pipeline.report.figures.style import account_name, label_name, method_name
-from majors_alts_pipeline.report.html import Field, Format, basis_points, number, p_value, percent, percent_below, usd
+from majors_alts_pipeline.report.html import (
+    Field,
+    Format,
+    basis_points,
+    number,
+    p_value,
+    percent,
+    percent_below,
+    price_usd,
+    usd,
+)
 
 _pct1, _pct2 = partial(percent, digits=1), partial(percent, digits=2)
 _num0, _num1 = partial(number, digits=0), partial(number, digits=1)
@@ -199,10 +209,10 @@ FIELDS: dict[str, Field] = {
     "last_day": Field("On the last day", "assets"),
     "n_assets": Field("Ever kept out", "assets"),
     "last_date": Field("Last own price", "UTC day"),
-    "last_price": Field("Price", "USD", usd),
+    "last_price": Field("Price", "USD", price_usd),
     "price_vs_peak": Field("Below its highest close", "%", percent_below),
     "days_eligible": Field("Eligible", "days"),
-    "price": Field("Price", "USD", usd),
+    "price": Field("Price", "USD", price_usd),
     "price_age_days": Field("Price age", "days"),
     "traded_usd": Field("Closed", "USD", usd),
     "kind": Field("Funding", "", kind_name),

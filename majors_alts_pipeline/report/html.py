@@ -44,12 +44,17 @@ def signed_basis_points(value: float, digits: int = 1) -> str:
 
 
 def usd(value: float) -> str:
-    """Whole US dollars with thousands separators, more digits below 100, three significant ones below ten cents."""
-    digits = 0 if abs(value) >= 100 or value == 0 else 2 if abs(value) >= 1 else 4
-    if 0 < abs(value) < 0.1:
-        digits = min(2 - math.floor(math.log10(abs(value))), _MOST_DECIMALS)
+    """Whole US dollars with thousands separators, more digits below 100."""
+    digits = 0 if abs(value) >= 100 or value == 0 else 4 if abs(value) < 1 else 2
     sign = "\N{MINUS SIGN}" if value < 0 else ""
     return f"{sign}${abs(value):,.{digits}f}"
+
+
+def price_usd(value: float) -> str:
+    """Price in US dollars: as `usd`, with three significant digits below ten cents."""
+    if not 0 < value < 0.1:
+        return usd(value)
+    return f"${value:.{min(2 - math.floor(math.log10(value)), _MOST_DECIMALS)}f}"
 
 
 _MOST_DECIMALS = 12

@@ -278,7 +278,7 @@ def test_quartiles_use_the_label_known_before_the_return(world):
         (signed_basis_points(-0.0005), "\N{MINUS SIGN}5.0\u202fbp"),
         (signed_basis_points(0.000001), "0.0\u202fbp"),
         (usd(-1234567.8), "\N{MINUS SIGN}$1,234,568"),
-        (usd(0.00012), "$0.000120"),
+        (usd(0.00012), "$0.0001"),
         (p_value(0.00001), "< 0.001"),
         (p_value(0.0425), "0.043"),
     ],
