@@ -9,6 +9,9 @@ from math import isfinite
 import numpy as np
 
 PERCENT = 100.0
+DIGITS = 6
+"""Decimals kept of a fitted parameter, in percent units."""
+
 
 IDENTIFIED = 1e-4
 """Weight of a shock below which a fit is at its bound: omega and beta are not identified there, and the variance
@@ -24,7 +27,7 @@ class GarchFit:
     Attributes:
         refit: day from which the fit is in force, if it is usable; its returns end on the day before.
         n_obs: returns it was fitted to.
-        mu: percent per day.
+        mu: percent per day; this and the next three to `DIGITS` decimals.
         omega: percent squared.
         alpha: weight of the last squared shock.
         beta: weight of the last variance.
@@ -61,9 +64,11 @@ def fit_garch(returns: np.ndarray, refit: date) -> GarchFit:
     percent = PERCENT * returns[np.isfinite(returns)]
     model = ConstantMean(percent, volatility=GARCH(1, 0, 1), rescale=False)
     result = model.fit(disp="off", show_warning=False)
-    mu, omega, alpha, beta = (float(value) for value in result.params)
+    # The optimiser's last digits change with the process it runs in; far below the standard errors, they are cut off,
+    # so that the same days give the same model everywhere.
+    mu, omega, alpha, beta = (round(float(value), DIGITS) for value in result.params)
     start = float(model.volatility.backcast(percent - percent.mean()))
-    likelihood = float(result.loglikelihood)
+    likelihood = round(float(result.loglikelihood), DIGITS)
     sound = result.convergence_flag == 0 and bool(np.isfinite([mu, omega, alpha, beta, start, likelihood]).all())
     return GarchFit(refit, len(percent), mu, omega, alpha, beta, start, likelihood, sound)
 

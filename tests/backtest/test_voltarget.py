@@ -91,7 +91,10 @@ def test_the_filter_is_archs_own():
 
     returns, _ = garch_series(1, 900, 0.05, 0.08, 0.88)
     fit = fit_garch(returns, date(2022, 1, 1))
-    theirs = arch_model(100 * returns, rescale=False).fit(disp="off")
+    model = arch_model(100 * returns, rescale=False)
+    best = model.fit(disp="off").params
+    np.testing.assert_allclose([fit.mu, fit.omega, fit.alpha, fit.beta], best, atol=1e-6)
+    theirs = model.fix([fit.mu, fit.omega, fit.alpha, fit.beta])
     ours = 100 * garch_volatility(returns, fit)
     np.testing.assert_allclose(ours[:-1], theirs.conditional_volatility[1:], rtol=1e-12)
     ahead = theirs.forecast(horizon=1).variance.to_numpy()[-1, 0]
