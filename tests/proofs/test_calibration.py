@@ -127,7 +127,8 @@ def test_the_same_market_measures_the_same_here_and_in_a_worker(measured: pl.Dat
     again = measure_market(3, 0.0, PLAN.n_alts, PLAN.n_days, instrument).filter(pl.col("measure") != "seconds")
     keys = ["measure", "subject", "horizon_days"]
     stored = measured.filter((pl.col("seed") == 3) & (pl.col("effect") == 0.0) & (pl.col("measure") != "seconds"))
-    assert_frame_equal(again.sort(keys), stored.sort(keys), check_exact=True)
+    # Threads of the linear algebra differ between here and a worker, and with them the last digits of some statistics.
+    assert_frame_equal(again.sort(keys), stored.sort(keys), rel_tol=1e-6, abs_tol=1e-9)
 
 
 def test_the_traded_methods_edge_is_the_one_the_report_prints(instrument: Settings) -> None:
